@@ -1,0 +1,62 @@
+// Package providers holds what every source of interruption notices shares: the Notice and the
+// Source. A notice is where a rescue starts; the packages below this one each watch one source.
+package providers
+
+import (
+	"context"
+	"time"
+)
+
+// Kind says why a node goes.
+type Kind string
+
+// The kinds of notices.
+const (
+	Preemption  Kind = "preemption"  // the cloud takes a spot node back
+	Drain       Kind = "drain"       // somebody empties the node
+	Rebalance   Kind = "rebalance"   // the cloud says that a preemption has become likely
+	Maintenance Kind = "maintenance" // the cloud works on the machine at a known time
+)
+
+// Notice says that this node, or some executors on it, go away.
+type Notice struct {
+	// ID is the same for the same event each time that it is seen, also by another run of the agent:
+	// a notice is acted on once.
+	ID     string `json:"id"`
+	Source string `json:"source"` // as "aws-spot" or "file"
+	Kind   Kind   `json:"kind"`
+	// Executors limits the notice to these executor ids; empty means the whole node.
+	Executors []string  `json:"executors,omitempty"`
+	Deadline  time.Time `json:"deadline"` // when the node is taken
+	Seen      time.Time `json:"seen"`     // when the source read it
+	Withdrawn bool      `json:"withdrawn,omitempty"`
+	Drill     bool      `json:"drill,omitempty"`
+}
+
+// Source watches one origin of notices.
+type Source interface {
+	// Name is a short constant word, used as a metric label and in Notice.Source.
+	Name() string
+	// Run sends every notice it sees, each one once, until ctx ends. Trouble with the origin (away,
+	// refused, malformed) is never a reason to return: it is logged once per change of state, counted,
+	// and tried again. Run returns ctx's error, or one that no retry can mend (bad configuration).
+	Run(ctx context.Context, notices chan<- Notice) error
+}
+
+// Health is what a source last heard from its origin; readiness and the status page show it.
+type Health struct {
+	Source     string    `json:"source"`
+	OK         bool      `json:"ok"` // the last poll was answered in a way that the source understands
+	LastAnswer time.Time `json:"lastAnswer"`
+	Error      string    `json:"error,omitempty"` // why not OK
+}
+
+// Reporter is a source that can say how it is.
+type Reporter interface {
+	Health() Health
+}
+
+// Acknowledger is a source that can tell the cloud that this node is ready to go.
+type Acknowledger interface {
+	Acknowledge(ctx context.Context, noticeID string) error
+}
