@@ -1,0 +1,203 @@
+// Package config reads the one YAML file that configures the agent: strict, with a default for every
+// key. It comes before everything else; a rescue only ever sees a configuration that was checked.
+//
+// The struct tags are the one source of truth: yaml is the key, doc what it is for, min, max and
+// oneof what is accepted. Validate, Print and the reference in docs/configuration.md all read them.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// DefaultPath is read when no file is named and it exists.
+const DefaultPath = "/etc/lifeboat/lifeboat.yaml"
+
+// maxFile caps what is read: a configuration is a page, not a data set.
+const maxFile = 1 << 20
+
+// Config is everything that can be set. The zero value is not valid: start from Default.
+type Config struct {
+	Node      Node          `yaml:"node"`
+	Providers Providers     `yaml:"providers"`
+	State     string        `yaml:"state" doc:"Folder of journals and reports. Owned by the agent's user, mode 0700."`
+	Listen    string        `yaml:"listen" doc:"Address that serves /metrics, /healthz, /readyz and /status. \"\" for none."`
+	Deadline  Deadline      `yaml:"deadline"`
+	Shutdown  Shutdown      `yaml:"shutdown"`
+	Migrate   Migrate       `yaml:"migrate"`
+	Spark     Spark         `yaml:"spark"`
+	Scan      time.Duration `yaml:"scan" doc:"How often /proc is looked at for executors while nothing is going on." min:"1s" max:"10m"`
+	Log       Log           `yaml:"log"`
+	Reports   Reports       `yaml:"reports"`
+}
+
+// Node says who this node is.
+type Node struct {
+	Name      string   `yaml:"name" doc:"Name of this node in reports and on the status page." shown:"the host name"`
+	Addresses []string `yaml:"addresses" doc:"Only executors with one of these host names or addresses are of this node. Empty: every executor process seen on this machine."`
+}
+
+// Providers are the sources of notices.
+type Providers struct {
+	AWS  AWS  `yaml:"aws"`
+	File File `yaml:"file"`
+}
+
+// AWS is the spot notice of EC2's instance metadata. The variables of the AWS SDK, such as
+// AWS_EC2_METADATA_SERVICE_ENDPOINT, keep their meaning.
+type AWS struct {
+	Enabled bool          `yaml:"enabled" doc:"Watch EC2's instance metadata for the spot notice."`
+	Poll    time.Duration `yaml:"poll" doc:"How often the metadata is asked. AWS advises at most 5s." min:"200ms" max:"1m"`
+	Timeout time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"30s"`
+}
+
+// File is a notice by hand: for on-premises users and drills.
+type File struct {
+	Enabled bool          `yaml:"enabled" doc:"Take the appearance of a file as a notice."`
+	Path    string        `yaml:"path" doc:"The file whose appearance is the notice."`
+	Lead    time.Duration `yaml:"lead" doc:"Time from the file's appearance to the end of the node, when the file does not say." min:"5s" max:"24h"`
+}
+
+// Deadline says how the end of a notice is read.
+type Deadline struct {
+	Margin  time.Duration `yaml:"margin" doc:"Copies end this long before the notice's deadline; then executors are ended." min:"0s" max:"5m"`
+	Default time.Duration `yaml:"default" doc:"Time from a notice to the end of the node, when the notice does not say." min:"5s" max:"24h"`
+}
+
+// Shutdown says how the agent itself ends.
+type Shutdown struct {
+	Grace time.Duration `yaml:"grace" doc:"How long a running rescue goes on after SIGTERM. Keep it below the pod's terminationGracePeriodSeconds." min:"0s" max:"1h"`
+}
+
+// Migrate are the limits of copying.
+type Migrate struct {
+	Connections int           `yaml:"connections" doc:"Connections to each peer." min:"1" max:"16"`
+	InFlight    int           `yaml:"inFlight" doc:"Map outputs on their way to one peer at once." min:"1" max:"256"`
+	Attempts    int           `yaml:"attempts" doc:"How often one map output is tried before it counts as lost." min:"1" max:"100"`
+	Stall       time.Duration `yaml:"stall" doc:"A connection on which nothing moved for so long is given up." min:"200ms" max:"2m"`
+	DialTimeout time.Duration `yaml:"dialTimeout" doc:"How long connecting to a peer or a driver may take." min:"50ms" max:"30s"`
+	Backoff     Backoff       `yaml:"backoff"`
+	MaxPeers    int           `yaml:"maxPeers" doc:"Peers that take map outputs of one application at once." min:"1" max:"1000"`
+	MaxPinned   int           `yaml:"maxPinned" doc:"File descriptors that may hold map outputs. 0: half of RLIMIT_NOFILE." min:"0" max:"10000000"`
+}
+
+// Backoff is the pause between attempts; it doubles from Initial to Max.
+type Backoff struct {
+	Initial time.Duration `yaml:"initial" doc:"First pause before a map output is tried again." min:"1ms" max:"10s"`
+	Max     time.Duration `yaml:"max" doc:"Longest pause between two attempts." min:"1ms" max:"1m"`
+}
+
+// Triggers that tell the driver of an executor's end; see Spark.Trigger.
+const (
+	TriggerAuto   = "auto"
+	TriggerRPC    = "rpc"
+	TriggerSIGPWR = "sigpwr"
+)
+
+// DialectAuto takes the dialect from the version of the executor's Spark, and learns an unknown one.
+const DialectAuto = "auto"
+
+// Spark says how executors, drivers and workers are spoken to.
+type Spark struct {
+	Dialect            string        `yaml:"dialect" doc:"auto, or the name of the dialect to speak, as spark-4.1-scala-2.13."`
+	RESTPorts          []int         `yaml:"restPorts" doc:"Ports where drivers serve their REST interface. Empty: 4040 and up."`
+	Trigger            string        `yaml:"trigger" doc:"How the driver is told. auto: by RPC, or by SIGPWR where cached blocks are to be moved by Spark itself." oneof:"auto|rpc|sigpwr"`
+	EndExecutors       bool          `yaml:"endExecutors" doc:"End an executor when its map outputs are safe, so that the driver sees it leave."`
+	DecommissionWorker bool          `yaml:"decommissionWorker" doc:"Standalone: decommission the worker after its executors, so that nothing new starts here."`
+	KillAfter          time.Duration `yaml:"killAfter" doc:"Time from SIGTERM to SIGKILL when an executor is ended." min:"0s" max:"1m"`
+}
+
+// Log says what is logged to standard error.
+type Log struct {
+	Level  string `yaml:"level" doc:"Least severe level that is logged." oneof:"debug|info|warn|error"`
+	Format string `yaml:"format" doc:"json for machines, console for eyes." oneof:"json|console"`
+}
+
+// Reports says what is kept.
+type Reports struct {
+	Keep int `yaml:"keep" doc:"Rescues whose journal and report are kept." min:"1" max:"100000"`
+}
+
+// Default is the configuration of an empty file.
+func Default() Config {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return Config{
+		Node: Node{Name: host},
+		Providers: Providers{
+			AWS:  AWS{Enabled: true, Poll: 2 * time.Second, Timeout: 2 * time.Second},
+			File: File{Path: "/run/lifeboat/notice", Lead: 2 * time.Minute},
+		},
+		State:    "/var/lib/lifeboat",
+		Listen:   "127.0.0.1:9420",
+		Deadline: Deadline{Margin: 3 * time.Second, Default: 2 * time.Minute},
+		Shutdown: Shutdown{Grace: 110 * time.Second},
+		Migrate: Migrate{
+			Connections: 2, InFlight: 8, Attempts: 6,
+			Stall: 4 * time.Second, DialTimeout: time.Second,
+			Backoff:  Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second},
+			MaxPeers: 16,
+		},
+		Spark: Spark{
+			Dialect: DialectAuto, Trigger: TriggerAuto,
+			EndExecutors: true, DecommissionWorker: true, KillAfter: 5 * time.Second,
+		},
+		Scan:    10 * time.Second,
+		Log:     Log{Level: "info", Format: "json"},
+		Reports: Reports{Keep: 100},
+	}
+}
+
+// Load reads, parses and checks a file. An empty path means DefaultPath if that exists, else the
+// defaults. A named file that does not exist is an error.
+func Load(path string) (Config, error) {
+	if path == "" {
+		if _, err := os.Stat(DefaultPath); errors.Is(err, os.ErrNotExist) {
+			return Default(), nil
+		}
+		path = DefaultPath
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads one YAML document over the defaults and checks the result; name is used in errors only.
+// An empty document is fine. Unknown and repeated keys and values of a wrong type are errors that
+// name the line.
+func Parse(name string, data []byte) (Config, error) {
+	c := Default()
+	if len(data) > maxFile {
+		return Config{}, fmt.Errorf("%s: larger than %d bytes: not a configuration", name, maxFile)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, explain(name, data, err)
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("%s: more than one YAML document: keep the first only", name)
+	}
+	if c.Node.Name == "" {
+		c.Node.Name = Default().Node.Name
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// KeyError is a value that can't be used.
+type KeyError struct {
+	Key     string // full path, as migrate.backoff.max
+	Problem string // what is wrong, and what to set instead
+}
+
+func (e *KeyError) Error() string { return e.Key + ": " + e.Problem }
+
+var dialectName = regexp.MustCompile(`^spark-\d+\.\d+-scala-\d+\.\d+$`)
+
+// Validate checks every key and returns all that is wrong at once, each as a *KeyError.
+func (c Config) Validate() error {
+	var all []error
+	bad := func(key, format string, args ...any) {
+		all = append(all, &KeyError{Key: key, Problem: fmt.Sprintf(format, args...)})
+	}
+	for _, f := range c.fields() {
+		f.check(bad)
+	}
+	c.checkNode(bad)
+	c.checkPaths(bad)
+	c.checkSpark(bad)
+	c.checkTimes(bad)
+	return errors.Join(all...)
+}
+
+type complain func(key, format string, args ...any)
+
+// check holds one value against its own tags.
+func (f field) check(bad complain) {
+	switch v := f.value.Interface().(type) {
+	case time.Duration:
+		if lo, hi := mustDuration(f.min), mustDuration(f.max); v < lo || v > hi {
+			bad(f.key, "%s is out of range: set it from %s to %s", Duration(v), f.min, f.max)
+		}
+	case int:
+		if lo, hi := mustInt(f.min), mustInt(f.max); v < lo || v > hi {
+			bad(f.key, "%d is out of range: set it from %d to %d", v, lo, hi)
+		}
+	case string:
+		if f.oneof != nil && !slices.Contains(f.oneof, v) {
+			bad(f.key, "%q is not known: set it to one of %s", v, strings.Join(f.oneof, ", "))
+		}
+	}
+}
+
+func (c Config) checkNode(bad complain) {
+	if strings.TrimSpace(c.Node.Name) == "" {
+		bad("node.name", "empty: set the name of this node, or leave the key out for the host name")
+	}
+	for _, a := range c.Node.Addresses {
+		if a == "" || strings.ContainsAny(a, " /\t\n") {
+			bad("node.addresses", "%q is neither an address nor a host name: write it as in the executors' --hostname", a)
+		}
+	}
+}
+
+func (c Config) checkPaths(bad complain) {
+	if !filepath.IsAbs(c.State) || filepath.Clean(c.State) == "/" {
+		bad("state", "%q can't be used: set the full path of a folder of its own, as /var/lib/lifeboat", c.State)
+	}
+	if p := c.Providers.File.Path; c.Providers.File.Enabled && !filepath.IsAbs(p) {
+		bad("providers.file.path", "%q can't be used: set a full path, or providers.file.enabled to false", p)
+	}
+	if c.Listen == "" {
+		return
+	}
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		bad("listen", "%q is not host:port: set it as 127.0.0.1:9420, or to \"\" for no server", c.Listen)
+	}
+}
+
+func (c Config) checkSpark(bad complain) {
+	if d := c.Spark.Dialect; d != DialectAuto && !dialectName.MatchString(d) {
+		bad("spark.dialect", "%q is no dialect: set it to auto, or to a name such as spark-4.1-scala-2.13", d)
+	}
+	for _, p := range c.Spark.RESTPorts {
+		if p < 1 || p > 65535 {
+			bad("spark.restPorts", "%d is no port: use 1 to 65535", p)
+		}
+	}
+}
+
+func (c Config) checkTimes(bad complain) {
+	if c.Deadline.Margin >= c.Deadline.Default {
+		bad("deadline.margin", "%s leaves no time to copy: set it below deadline.default (%s)",
+			Duration(c.Deadline.Margin), Duration(c.Deadline.Default))
+	}
+	if f := c.Providers.File; f.Enabled && c.Deadline.Margin >= f.Lead {
+		bad("deadline.margin", "%s leaves no time to copy: set it below providers.file.lead (%s)",
+			Duration(c.Deadline.Margin), Duration(f.Lead))
+	}
+	if b := c.Migrate.Backoff; b.Max < b.Initial {
+		bad("migrate.backoff.max", "%s is less than the first pause: set it to at least migrate.backoff.initial (%s)",
+			Duration(b.Max), Duration(b.Initial))
+	}
+}
+
+// mustDuration and mustInt read tags; a test walks all of them, so they can't fail in a built program.
+func mustDuration(s string) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		panic("config: bad range tag: " + err.Error())
+	}
+	return d
+}
+
+func mustInt(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		panic("config: bad range tag: " + err.Error())
+	}
+	return n
+}
