@@ -156,15 +156,16 @@ func ForVersion(spark, scala string) (d Dialect, exact, ok bool) {
 	if major < 3 || major == 3 && minor < 4 {
 		return Dialect{}, false, false
 	}
-	binary, given := scalaBinary(scala), scala != ""
-	if binary == "" {
+	binary := scalaBinary(scala)
+	known := binary != ""
+	if major >= 4 {
+		known = scala == "" || binary == "2.13"
+		binary = "2.13"
+	} else if !known {
 		binary = "2.12"
-		if major >= 4 {
-			binary, given = "2.13", !given
-		}
 	}
 	r := nearest(major, minor, binary)
-	exact = r.major == major && r.minor == minor && r.scala == binary && given && m[3] != "" && m[4] == ""
+	exact = known && r.major == major && r.minor == minor && m[3] != "" && m[4] == ""
 	return r.dialect(), exact, true
 }
 

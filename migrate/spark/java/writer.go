@@ -1,9 +1,6 @@
 package java
 
-import (
-	"encoding/binary"
-	"unicode/utf16"
-)
+import "encoding/binary"
 
 // Type codes and class flags of a Java object stream (java.io.ObjectStreamConstants).
 const (
@@ -168,40 +165,4 @@ func (w *writer) external(d *classDesc, content []byte) {
 		content = content[n:]
 	}
 	w.u8(tcEndBlockData)
-}
-
-// appendUTF appends what DataOutput.writeUTF writes. Its length field has 16 bits; no name that Spark
-// gives comes near, so a longer one can only be wrong and is cut: Spark then does not know it.
-func appendUTF(buf []byte, s string) []byte {
-	b := modifiedUTF8(s)
-	if len(b) > 0xFFFF {
-		b = modifiedUTF8(s[:0xFFFF/6])
-	}
-	buf = binary.BigEndian.AppendUint16(buf, uint16(len(b)))
-	return append(buf, b...)
-}
-
-// modifiedUTF8 is Java's encoding of strings: UTF-16 units, each in 1 to 3 bytes, and 0 in two.
-func modifiedUTF8(s string) []byte {
-	out := make([]byte, 0, len(s))
-	for _, r := range s {
-		if r >= 0x10000 {
-			hi, lo := utf16.EncodeRune(r)
-			out = appendUnit(appendUnit(out, hi), lo)
-			continue
-		}
-		out = appendUnit(out, r)
-	}
-	return out
-}
-
-func appendUnit(out []byte, u rune) []byte {
-	switch {
-	case u >= 1 && u <= 0x7F:
-		return append(out, byte(u))
-	case u <= 0x7FF:
-		return append(out, 0xC0|byte(u>>6), 0x80|byte(u&0x3F))
-	default:
-		return append(out, 0xE0|byte(u>>12), 0x80|byte(u>>6&0x3F), 0x80|byte(u&0x3F))
-	}
 }
