@@ -1,5 +1,6 @@
 // Package providers holds what every source of interruption notices shares: the Notice and the
-// Source. A notice is where a rescue starts; the packages below this one each watch one source.
+// Source, and the poll loop. A notice is where a rescue starts; the packages below this one each
+// watch one source.
 package providers
 
 import (
@@ -37,9 +38,13 @@ type Notice struct {
 type Source interface {
 	// Name is a short constant word, used as a metric label and in Notice.Source.
 	Name() string
-	// Run sends every notice it sees, each one once, until ctx ends. Trouble with the origin (away,
-	// refused, malformed) is never a reason to return: it is logged once per change of state, counted,
-	// and tried again. Run returns ctx's error, or one that no retry can mend (bad configuration).
+	// Run sends every notice it sees until ctx ends, also those after the first one. A notice is sent
+	// once per call of Run, and again with the same ID when something in it changes (Deadline,
+	// Executors, Withdrawn): the reader merges by ID. An origin that has no notice to show withdraws
+	// only what it had announced itself, and only where its cloud documents that notices can end.
+	// Trouble with the origin (away, refused, malformed) is never a reason to return: it is logged
+	// once per change of state, counted, and tried again. Run returns ctx's error, or one that no
+	// retry can mend (bad configuration). A source runs once at a time, and may run again.
 	Run(ctx context.Context, notices chan<- Notice) error
 }
 
