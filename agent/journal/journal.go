@@ -65,6 +65,11 @@ func (j *Journal) Begin(node, agentVersion string, deadline time.Time) error {
 	return j.sync(r)
 }
 
+// Merged notes a further notice that this rescue serves too: it is acted on no more.
+func (j *Journal) Merged(n providers.Notice) error {
+	return j.sync(record{Type: typeMerged, Notice: &n})
+}
+
 // TellIntent is on the disk before the driver is told of an executor's end, with the trigger that was
 // chosen. When it fails, nobody may be told.
 func (j *Journal) TellIntent(app, executor, trigger string) error {

@@ -16,6 +16,7 @@ const version = 1
 // Types of records, in the order in which a rescue usually writes them.
 const (
 	typeNotice      = "notice"       // always the first: what this rescue is for
+	typeMerged      = "merged"       // a further notice that this rescue serves too
 	typeBegin       = "begin"        // a run of the agent takes the rescue up; again after each restart
 	typeTellIntent  = "told-intent"  // on disk before the driver is told
 	typeTold        = "told"         // the driver has answered, or the signal was sent
@@ -97,6 +98,10 @@ func (r *record) check() error {
 		}
 		if r.Version != version {
 			return fmt.Errorf("written in version %d of the journal; this agent reads version %d", r.Version, version)
+		}
+	case typeMerged:
+		if r.Notice == nil {
+			return errors.New("merged record without a notice")
 		}
 	case typeTellIntent, typeTold, typeEndIntent, typeEnded:
 		if r.App == "" || r.Executor == "" {

@@ -72,9 +72,10 @@ func (d *Damage) Unwrap() error { return d.Err }
 type Replay struct {
 	ID          string
 	Notice      providers.Notice
-	Created     time.Time // when the notice was written
-	Begins      int       // how many runs of the agent have worked on it
-	Deadline    time.Time // of the last begin; zero when none was written
+	Merged      []providers.Notice // further notices that the rescue took in
+	Created     time.Time          // when the notice was written
+	Begins      int                // how many runs of the agent have worked on it
+	Deadline    time.Time          // of the last begin; zero when none was written
 	Told        map[Executor]Told
 	Saved       map[migrate.OutputID]Saved
 	Lost        map[migrate.OutputID]Lost
@@ -168,6 +169,8 @@ func (r *Replay) apply(rec *record) error {
 	switch rec.Type {
 	case typeNotice:
 		r.Notice, r.Created = *rec.Notice, rec.at()
+	case typeMerged:
+		r.Merged = append(r.Merged, *rec.Notice)
 	case typeBegin:
 		r.Begins++
 		r.Interrupted = false

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,6 +31,9 @@ const (
 	journalFile   = "journal.jsonl"
 	lockFile      = "lock"
 )
+
+// ours are the names that the agent itself makes in a state folder.
+var ours = []string{rescuesFolder, lockFile, "applications.json", "applications.json.tmp"}
 
 var rescueID = regexp.MustCompile(`^\d{8}-\d{6}-[0-9a-f]{4}$`)
 
@@ -72,9 +76,9 @@ type Store struct {
 	log *zap.Logger
 }
 
-// OpenStore makes the state folder if it is missing, and refuses one that others could have written
+// Open makes the state folder if it is missing, and refuses one that others could have written
 // to: what stands there decides what is signalled.
-func OpenStore(state string, log *zap.Logger) (*Store, error) {
+func Open(state string, log *zap.Logger) (*Store, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
@@ -112,7 +116,7 @@ func own(dir string) error {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() != rescuesFolder && e.Name() != lockFile && !ValidID(e.Name()) {
+		if !slices.Contains(ours, e.Name()) && !ValidID(e.Name()) {
 			return fmt.Errorf("state folder: %s is open to others (mode %04o) and holds things that are not Lifeboat's, as %q: set a folder of its own",
 				dir, info.Mode().Perm(), e.Name())
 		}
@@ -259,8 +263,8 @@ func (s *Store) Unfinished() (*Replay, error) {
 }
 
 // Acted is true when there is a rescue for this notice, finished or not. A journal that can't be read
-// counts for no notice: to act twice is harmless, not to act is not. It reads one line per rescue,
-// because it stands between a notice and the first byte.
+// counts for no notice: to act twice is harmless, not to act is not. It stands between a notice and the
+// first byte, so it decodes only the lines that hold a notice.
 func (s *Store) Acted(noticeID string) bool {
 	ids, err := IDs(s.dir)
 	if err != nil {
@@ -268,11 +272,11 @@ func (s *Store) Acted(noticeID string) bool {
 		return false
 	}
 	return slices.ContainsFunc(ids, func(id string) bool {
-		n, err := s.noticeOf(id)
+		notices, err := s.noticesOf(id)
 		if err != nil {
 			s.passOver(id, err)
 		}
-		return err == nil && n.ID == noticeID
+		return slices.Contains(notices, noticeID)
 	})
 }
 
@@ -280,25 +284,30 @@ func (s *Store) passOver(id string, err error) {
 	s.log.Warn("journal can't be read, the rescue is passed over", zap.String("rescue", id), zap.Error(err))
 }
 
-// noticeOf reads the first line of a journal.
-func (s *Store) noticeOf(id string) (*providers.Notice, error) {
+// noticesOf lists the ids of the notices in a journal: that of the rescue and those merged into it.
+func (s *Store) noticesOf(id string) ([]string, error) {
 	f, err := s.openRead(id)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	line, _, err := readLine(bufio.NewReader(f))
-	if err != nil {
-		return nil, err
+	var ids []string
+	lines := bufio.NewReaderSize(f, 64<<10)
+	for {
+		line, _, err := readLine(lines)
+		if errors.Is(err, io.EOF) {
+			return ids, nil
+		}
+		if err != nil && !errors.Is(err, errLongLine) {
+			return ids, err
+		}
+		if !bytes.Contains(line, []byte(`"notice":{`)) {
+			continue
+		}
+		if rec, err := decode(line); err == nil && rec.Notice != nil {
+			ids = append(ids, rec.Notice.ID)
+		}
 	}
-	rec, err := decode(line)
-	if err != nil {
-		return nil, err
-	}
-	if rec.Notice == nil {
-		return nil, errors.New("the first record is no notice")
-	}
-	return rec.Notice, nil
 }
 
 // endsDone is a quick look at the end of a journal: a done record is always its last.
