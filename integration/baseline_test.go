@@ -23,9 +23,10 @@ func TestBaseline(t *testing.T) {
 	doomed := node(t, c, lab.NodeOptions{Address: "127.0.0.2", Cores: 2})
 	node(t, c, lab.NodeOptions{Address: "127.0.0.3"})
 	node(t, c, lab.NodeOptions{Address: "127.0.0.4"})
-	app, err := c.Submit(ctx, lab.AppOptions{Job: lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, EmptyEvery: 5}})
+	app, err := c.Submit(ctx, lab.AppOptions{Job: lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, MsPerMap: 50, EmptyEvery: 5}})
 	must(t, err)
 	must(t, app.WaitExecutors(ctx, 4))
+	must(t, app.Warm(ctx, 4))
 
 	first := round(t, app)
 	if first.MapTasks != 24 || first.Counted != 24 {

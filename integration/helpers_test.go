@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func cluster(t *testing.T, version string) *lab.Cluster {
 	c, err := lab.Start(deadline(t, 10*time.Minute), lab.Options{Spark: version, Log: t.Output()})
 	must(t, err)
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || os.Getenv("LIFEBOAT_KEEP") != "" {
 			c.KeepFiles()
 		}
 		if err := c.Close(); err != nil {

@@ -18,7 +18,7 @@ import (
 
 // AppOptions describe an application.
 type AppOptions struct {
-	Name             string // 0: "lab"
+	Name             string // "": "lab"
 	Cores            int    // spark.cores.max; 0: all there are
 	ExecutorCores    int    // 0: 1
 	ExecutorMemoryMB int    // 0: 512
@@ -179,13 +179,13 @@ func (a *App) listen(from io.ReadCloser) {
 	}
 }
 
-func (a *App) send(command string) (<-chan answer, error) {
+func (a *App) send(command string, n int) (<-chan answer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.next++
 	ch := make(chan answer, 1)
 	a.waiting[a.next] = ch
-	_, err := fmt.Fprintf(a.in, "{\"id\": %d, \"cmd\": %q}\n", a.next, command)
+	_, err := fmt.Fprintf(a.in, "{\"id\": %d, \"cmd\": %q, \"n\": %d}\n", a.next, command, n)
 	return ch, err
 }
 
@@ -212,35 +212,42 @@ type Running struct {
 }
 
 // StartRound starts a round and returns at once. One round runs at a time.
-func (a *App) StartRound(ctx context.Context) (*Running, error) { return a.begin(ctx, "round") }
+func (a *App) StartRound(ctx context.Context) (*Running, error) { return a.begin(ctx, "round", 0) }
 
 // Round runs a round to its end.
-func (a *App) Round(ctx context.Context) (Round, error) { return a.whole(ctx, "round") }
+func (a *App) Round(ctx context.Context) (Round, error) { return a.whole(ctx, "round", 0) }
 
 // Cached reads the application's cached RDD, which it fills the first time. Counted says how many
 // partitions were computed for that: 0 when all blocks were found. RDD jobs only.
-func (a *App) Cached(ctx context.Context) (Round, error) { return a.whole(ctx, "cached") }
+func (a *App) Cached(ctx context.Context) (Round, error) { return a.whole(ctx, "cached", 0) }
 
 // Fresh forgets the dataset: the next round makes another one with a new shuffle.
 func (a *App) Fresh(ctx context.Context) error {
-	_, err := a.whole(ctx, "fresh")
+	_, err := a.whole(ctx, "fresh", 0)
 	return err
 }
 
-func (a *App) whole(ctx context.Context, command string) (Round, error) {
-	r, err := a.begin(ctx, command)
+// Warm runs one task in so many slots at once (a barrier stage), so that every executor has its code
+// loaded and its Python worker started: without it the executors that are first do most of the maps.
+func (a *App) Warm(ctx context.Context, slots int) error {
+	_, err := a.whole(ctx, "warm", slots)
+	return err
+}
+
+func (a *App) whole(ctx context.Context, command string, n int) (Round, error) {
+	r, err := a.begin(ctx, command, n)
 	if err != nil {
 		return Round{}, err
 	}
 	return r.Wait(ctx)
 }
 
-func (a *App) begin(ctx context.Context, command string) (*Running, error) {
+func (a *App) begin(ctx context.Context, command string, n int) (*Running, error) {
 	before, err := a.MapTasksRun(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ch, err := a.send(command)
+	ch, err := a.send(command, n)
 	return &Running{app: a, answer: ch, before: before, what: command + " is done"}, err
 }
 
@@ -259,7 +266,7 @@ func (r *Running) Wait(ctx context.Context) (Round, error) {
 
 // Stop ends the application in good order: executors clean up.
 func (a *App) Stop(ctx context.Context) error {
-	_, err := a.send("quit")
+	_, err := a.send("quit", 0)
 	_ = a.in.Close()
 	select {
 	case <-a.proc.done:

