@@ -1,0 +1,80 @@
+package report
+
+import "fmt"
+
+// remedies say what would have helped against a reason of loss (the reasons of package migrate).
+var remedies = map[string]string{
+	"deadline":       "The time was too short for all outputs: raise migrate.connections or migrate.inFlight, have more peers, or lower deadline.margin.",
+	"no destination": "No peer took the outputs: keep executors of the same application on other nodes, with free disk (spark.storage.decommission.shuffleBlocks.maxDiskSize also bounds what they take).",
+	"attempts":       "Copies failed again and again: look at the peers' logs and the network between the nodes.",
+	"corrupt":        "Files changed or could not be read after they were found: look at this node's disk.",
+}
+
+// advice is what a person should do next, most urgent first.
+func (r *Report) advice() []string {
+	var lines []string
+	if r.Interrupted {
+		lines = append(lines, "Start the agent again on this node before it goes: it takes this rescue up where it stopped.")
+	}
+	_, _, lost := r.Total()
+	if lost.Outputs > 0 && !r.DryRun {
+		lines = append(lines, r.price(lost))
+	}
+	lines = append(lines, r.remedies()...)
+	if n := r.rddBlocksLost(); n > 0 {
+		lines = append(lines, fmt.Sprintf("%d cached RDD blocks are lost and will be computed again: set spark.decommission.enabled, "+
+			"spark.storage.decommission.enabled and spark.storage.decommission.rddBlocks.enabled to have Spark move them.", n))
+	}
+	if len(r.Skipped) > 0 {
+		lines = append(lines, "Look at the skipped files: they were neither read further nor sent.")
+	}
+	if r.SecondsLeft < 0 {
+		lines = append(lines, "The deadline was missed: raise deadline.margin, so that executors are ended in time.")
+	}
+	return lines
+}
+
+// price says what the losses cost.
+func (r *Report) price(lost Amount) string {
+	known, seconds, told := false, 0.0, false
+	for _, a := range r.Applications {
+		known = known || a.Recompute.Known
+		seconds += a.Recompute.Incurred
+		for _, e := range a.Executors {
+			told = told || e.Told
+		}
+	}
+	text := fmt.Sprintf("Spark computes what is lost (%d outputs) again when it needs it", lost.Outputs)
+	if known {
+		text += ": at least " + Seconds(seconds) + " of task time"
+	}
+	if !told {
+		text += ". No driver was told, so the jobs are no worse off than without Lifeboat"
+	}
+	return text + "."
+}
+
+// remedies lists each one once, in the order of the applications' losses.
+func (r *Report) remedies() []string {
+	var lines []string
+	done := map[string]bool{}
+	for _, a := range r.Applications {
+		for _, l := range a.Losses {
+			if text := remedies[l.Reason]; text != "" && !done[l.Reason] {
+				done[l.Reason] = true
+				lines = append(lines, text)
+			}
+		}
+	}
+	return lines
+}
+
+func (r *Report) rddBlocksLost() int {
+	n := 0
+	for _, a := range r.Applications {
+		for _, e := range a.Executors {
+			n += max(e.RDDBlocksLost, 0)
+		}
+	}
+	return n
+}
