@@ -1,0 +1,69 @@
+# Everything that is done with this repository. The first run installs pinned tools into the user's cache
+# (about 1.5 GB, a few minutes); later runs find them there. Needs Go, Python 3, gcc and git.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-print-directory
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 10s
+BASE     ?= gcr.io/distroless/static-debian12:nonroot
+IMAGE    ?= lifeboat:$(VERSION)
+BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b))))
+
+SPARKS  := 3.5.9 4.1.4 4.3.0
+TOOLS   := java golangci-lint gotestsum toxiproxy $(SPARKS:%=spark-%)
+install := bash integration/tools/install.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint unit integration demo bench fuzz image clean tools $(TOOLS:%=tools-%)
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## Build bin/lifeboat, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lifeboat ./cmd/lifeboat
+
+test: lint unit integration ## Lint, unit tests, and scenarios on real Spark
+
+lint: ## Check format, vet and the linters of .golangci.yaml
+	@bad=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+		[ -z "$$bad" ] || { echo "gofmt -w these: $$bad"; exit 1; }
+	go vet ./...
+	go vet -tags integration ./integration/...
+	@dir=$$($(install) golangci-lint); PATH="$$dir:$$PATH" golangci-lint run --build-tags integration ./...
+
+unit: ## Unit tests with the race detector
+	@command -v gcc >/dev/null || { echo "the race detector needs gcc: apt-get install gcc libc6-dev"; exit 1; }
+	@mkdir -p build
+	@dir=$$($(install) gotestsum); CGO_ENABLED=1 "$$dir/gotestsum" --format pkgname --format-hide-empty-pkg \
+		--jsonfile build/unit.json -- -race ./...
+
+integration: $(SPARKS:%=tools-spark-%) tools-java tools-toxiproxy ## Scenarios on real Spark
+	@mkdir -p build
+	@dir=$$($(install) gotestsum); "$$dir/gotestsum" --format testname --format-hide-empty-pkg \
+		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 25m ./integration/...
+
+demo: ## Take a node from a Spark job, without and with Lifeboat
+	go run ./integration/demo
+
+bench: ## Measure copying against Spark's own migration
+	go test -tags integration -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./integration/...
+
+fuzz: ## Run each fuzz test for FUZZTIME (10s)
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+		done; \
+	done
+
+image: build ## Build the container image; BASE, IMAGE and BUILDER can be given
+	@[ -n "$(BUILDER)" ] || { echo "image needs docker, podman or buildah (or BUILDER=...)"; exit 1; }
+	$(BUILDER) build --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) -t $(IMAGE) -f Dockerfile .
+
+tools: $(TOOLS:%=tools-%) ## Install all pinned tools into the cache
+
+$(TOOLS:%=tools-%): tools-%:
+	@$(install) $* >/dev/null
+
+clean: ## Remove what was built here; the cache stays
+	rm -rf bin build

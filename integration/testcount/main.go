@@ -1,0 +1,98 @@
+// Command testcount adds up what `go test -json` wrote into files and prints one line for CI. It fails when
+// a test failed or was skipped, or when a file holds no test: a lane that did not run is no success.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+// counts are the tests of one or more runs; a package is counted by its own result.
+type counts struct {
+	packages, passed, failed, skipped int
+}
+
+func main() {
+	seconds := flag.Int("seconds", 0, "how long all of it took, for the last line")
+	flag.Parse()
+	ok, err := run(os.Stdout, flag.Args(), *seconds)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testcount:", err)
+	}
+	if err != nil || !ok {
+		os.Exit(1)
+	}
+}
+
+// run prints the names of what failed or was skipped, a line per file, and the sum.
+func run(w io.Writer, files []string, seconds int) (bool, error) {
+	var sum counts
+	var errs []error
+	for _, name := range files {
+		c, err := countFile(w, name)
+		if err == nil && c.passed == 0 {
+			err = fmt.Errorf("%s: no test passed", name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+		fmt.Fprintf(w, "%s: %d packages, %d passed, %d failed, %d skipped\n", name, c.packages, c.passed, c.failed, c.skipped)
+		sum.packages += c.packages
+		sum.passed += c.passed
+		sum.failed += c.failed
+		sum.skipped += c.skipped
+	}
+	fmt.Fprintf(w, "%d packages, %d s\n%d passed, %d failed, %d skipped\n", sum.packages, seconds, sum.passed, sum.failed, sum.skipped)
+	return sum.failed+sum.skipped == 0, errors.Join(errs...)
+}
+
+func countFile(w io.Writer, name string) (counts, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return counts{}, err
+	}
+	defer f.Close()
+	return count(w, f)
+}
+
+// count reads the events of one run (see `go doc test2json`).
+func count(w io.Writer, r io.Reader) (counts, error) {
+	var c counts
+	for d := json.NewDecoder(r); ; {
+		var e struct{ Action, Package, Test string }
+		if err := d.Decode(&e); errors.Is(err, io.EOF) {
+			return c, nil
+		} else if err != nil {
+			return c, err
+		}
+		c.add(w, e.Action, e.Package, e.Test)
+	}
+}
+
+func (c *counts) add(w io.Writer, action, pkg, test string) {
+	if test == "" { // the package itself; "skip" only says that it has no test files
+		switch action {
+		case "pass":
+			c.packages++
+		case "fail":
+			c.packages++
+			c.failed++
+			fmt.Fprintln(w, "FAILED ", pkg)
+		}
+		return
+	}
+	switch action {
+	case "pass":
+		c.passed++
+	case "fail":
+		c.failed++
+		fmt.Fprintln(w, "FAILED ", pkg, test)
+	case "skip":
+		c.skipped++
+		fmt.Fprintln(w, "SKIPPED", pkg, test)
+	}
+}

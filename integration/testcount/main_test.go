@@ -1,0 +1,34 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+)
+
+func TestCount(t *testing.T) {
+	tests := []struct {
+		name, events string
+		want         counts
+	}{
+		{"passed", `{"Action":"pass","Package":"p","Test":"A"}{"Action":"pass","Package":"p"}`, counts{packages: 1, passed: 1}},
+		{"failed", `{"Action":"fail","Package":"p","Test":"A"}{"Action":"fail","Package":"p"}`, counts{packages: 1, failed: 2}},
+		{"build failed", `{"Action":"fail","Package":"p"}`, counts{packages: 1, failed: 1}},
+		{"skipped", `{"Action":"skip","Package":"p","Test":"A"}{"Action":"pass","Package":"p"}`, counts{packages: 1, skipped: 1}},
+		{"no test files", `{"Action":"skip","Package":"p"}{"Action":"output","Package":"p"}`, counts{}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := count(io.Discard, strings.NewReader(test.events))
+			if err != nil || got != test.want {
+				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
+			}
+		})
+	}
+}
+
+func TestRunNeedsTests(t *testing.T) {
+	if _, err := run(io.Discard, []string{"no such file"}, 0); err == nil {
+		t.Error("a lane that left no file is a success")
+	}
+}
