@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -87,7 +88,7 @@ func Dial(ctx context.Context, d Dialer, addr string, o Options) (*Conn, error) 
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("dial %s: %w", addr, contextError(ctx))
+			err = fmt.Errorf("dial %s: %w", addr, ContextError(ctx))
 		}
 		return nil, err
 	}
@@ -110,6 +111,7 @@ func NewConn(nc net.Conn, o Options) *Conn {
 			c.raw = raw
 		}
 	}
+	_ = c.nc.SetReadDeadline(c.epoch.Add(c.opts.Stall)) // the watchdog's first look
 	go c.read()
 	return c
 }
@@ -184,7 +186,7 @@ func (c *Conn) await(ctx context.Context, due <-chan answer) (a answer) {
 	case a = <-due:
 		return a
 	case <-ctx.Done():
-		a.err = contextError(ctx)
+		a.err = ContextError(ctx)
 	case <-c.done:
 		a.err = c.Err()
 	}
@@ -198,12 +200,12 @@ func (c *Conn) await(ctx context.Context, due <-chan answer) (a answer) {
 // expect makes an answer due.
 func (c *Conn) expect(ctx context.Context, id int64) (chan answer, error) {
 	if ctx.Err() != nil {
-		return nil, contextError(ctx)
+		return nil, ContextError(ctx)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.err != nil {
-		return nil, c.err
+	if err := cmp.Or(c.err, c.broken); err != nil {
+		return nil, err
 	}
 	if len(c.pending) == 0 {
 		c.touch() // idle time before the first request is no stall
@@ -213,24 +215,32 @@ func (c *Conn) expect(ctx context.Context, id int64) (chan answer, error) {
 	return due, nil
 }
 
-// forget drops an answer that nobody awaits any more.
+// forget drops an answer that nobody awaits any more. A connection that only drained answers then ends.
 func (c *Conn) forget(id int64) {
 	c.mu.Lock()
 	delete(c.pending, id)
+	var over error
+	if len(c.pending) == 0 {
+		over = c.broken
+	}
 	c.mu.Unlock()
+	if over != nil {
+		c.fail(over)
+	}
 }
 
 // touch notes that a byte moved.
 func (c *Conn) touch() { c.progress.Store(int64(time.Since(c.epoch))) }
 
-// Done is closed when the connection can take no more requests; Err then says why.
+// Done is closed when the connection has ended and nothing more will be answered; Err then says why.
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
-// Err is nil while the connection works.
+// Err is nil while the connection takes requests. It may say so a moment before Done is closed, while
+// answers still arrive.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err
+	return cmp.Or(c.err, c.broken)
 }
 
 // Close ends the connection and all its requests with ErrClosed. It returns when nothing of the

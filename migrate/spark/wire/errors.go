@@ -53,9 +53,9 @@ func (e *BodyError) Error() string { return fmt.Sprintf("read body at %d: %v", e
 
 func (e *BodyError) Unwrap() error { return e.Err }
 
-// contextError is the reason why ctx ended. A cause is added but does not replace ctx.Err(), so that
+// ContextError is the reason why ctx ended. A cause is added but does not replace ctx.Err(), so that
 // errors.Is(err, context.DeadlineExceeded) holds also for context.WithDeadlineCause.
-func contextError(ctx context.Context) error {
+func ContextError(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if cause == nil || errors.Is(cause, err) {
 		return err

@@ -13,7 +13,7 @@ import (
 func (c *Conn) read() {
 	defer close(c.readerDone)
 	r := bufio.NewReaderSize(watched{c}, 16<<10)
-	err := c.watch()
+	var err error
 	for err == nil {
 		var t FrameType
 		var message []byte
@@ -109,14 +109,4 @@ func (c *Conn) breakOff(err error) {
 		c.broken = err
 		_ = c.nc.SetReadDeadline(time.Now().Add(drainTime)) // fails only on a closed connection
 	}
-}
-
-// writable is nil as long as frames may be written.
-func (c *Conn) writable() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return c.err
-	}
-	return c.broken
 }

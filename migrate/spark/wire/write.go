@@ -50,11 +50,11 @@ func (c *Conn) write(ctx context.Context, due <-chan answer, frame []byte, body 
 	case c.writer <- struct{}{}:
 		defer func() { <-c.writer }()
 	case <-ctx.Done():
-		return false, contextError(ctx)
+		return false, ContextError(ctx)
 	case <-c.done:
 		return false, c.Err()
 	}
-	if err := c.writable(); err != nil {
+	if err := c.Err(); err != nil {
 		return false, err
 	}
 	release := c.interruptWrites(ctx)
@@ -71,7 +71,7 @@ func (c *Conn) write(ctx context.Context, due <-chan answer, frame []byte, body 
 		return false, err
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		c.fail(ErrAborted)
-		return false, contextError(ctx)
+		return false, ContextError(ctx)
 	default:
 		c.breakOff(err)
 		return false, nil
