@@ -1,8 +1,11 @@
 package report
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
-// remedies say what would have helped against a reason of loss (the reasons of package migrate).
+// remedies say what would have helped against a reason of loss (the words of migrate.Reason).
 var remedies = map[string]string{
 	"deadline":       "The time was too short for all outputs: raise migrate.connections or migrate.inFlight, have more peers, or lower deadline.margin.",
 	"no destination": "No peer took the outputs: keep executors of the same application on other nodes, with free disk (spark.storage.decommission.shuffleBlocks.maxDiskSize also bounds what they take).",
@@ -60,8 +63,9 @@ func (r *Report) remedies() []string {
 	done := map[string]bool{}
 	for _, a := range r.Applications {
 		for _, l := range a.Losses {
-			if text := remedies[l.Reason]; text != "" && !done[l.Reason] {
-				done[l.Reason] = true
+			word, _, _ := strings.Cut(l.Reason, ":")
+			if text := remedies[word]; text != "" && !done[word] {
+				done[word] = true
 				lines = append(lines, text)
 			}
 		}

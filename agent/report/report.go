@@ -35,8 +35,13 @@ func (o Outcome) ExitCode() int {
 	return 1
 }
 
-// maxExamples caps the outputs that one loss names.
-const maxExamples = 100
+const (
+	// maxExamples caps the outputs that one loss names.
+	maxExamples = 100
+	// maxReasons caps the losses of one application; reasons may hold the text of errors.
+	maxReasons   = 50
+	otherReasons = "other reasons"
+)
 
 // Amount counts map outputs.
 type Amount struct {
@@ -158,11 +163,19 @@ func (a *Application) AddSaved(target string, bytes int64) {
 	a.Destinations[i].Add(bytes)
 }
 
-// AddLost counts an output that is found and lost.
+// AddLost counts an output that is found and lost. A reason is one of migrate's words, or begins with
+// one and a colon.
 func (a *Application) AddLost(output, reason string, bytes int64) {
 	a.Found.Add(bytes)
 	a.Lost.Add(bytes)
-	i := slices.IndexFunc(a.Losses, func(l Loss) bool { return l.Reason == reason })
+	find := func(reason string) int {
+		return slices.IndexFunc(a.Losses, func(l Loss) bool { return l.Reason == reason })
+	}
+	i := find(reason)
+	if i < 0 && len(a.Losses) >= maxReasons {
+		reason = otherReasons
+		i = find(reason)
+	}
 	if i < 0 {
 		i = len(a.Losses)
 		a.Losses = append(a.Losses, Loss{Reason: reason, Examples: []string{}})

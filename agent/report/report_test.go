@@ -195,19 +195,34 @@ func TestExamplesAreCappedAndLossesGrouped(t *testing.T) {
 	}
 }
 
-func TestSaveLoadList(t *testing.T) {
+func TestReasonsAreCapped(t *testing.T) {
+	var a Application
+	for i := range maxReasons + 20 {
+		a.AddLost("o", fmt.Sprint("attempts: reset by peer ", i), 1)
+	}
+	last := a.Losses[len(a.Losses)-1]
+	if len(a.Losses) != maxReasons+1 || last.Reason != otherReasons || last.Outputs != 20 {
+		t.Errorf("%d reasons, last %+v", len(a.Losses), last)
+	}
+	r := Report{Applications: []Application{a}}
+	if got := r.remedies(); len(got) != 1 || !strings.Contains(got[0], "again and again") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWriteLoadList(t *testing.T) {
 	state := t.TempDir()
 	if list, err := List(state, 0); len(list) != 0 || err != nil {
 		t.Errorf("%v %v", list, err)
 	}
 	all := []*Report{saved(), mixed(), none()}
 	for _, r := range all {
-		if err := Save(state, r); err == nil {
+		if err := Write(state, r); err == nil {
 			t.Error("saved into a folder that does not exist")
 		}
 		must(t, os.MkdirAll(journal.Folder(state, r.ID), 0o700))
-		must(t, Save(state, r))
-		must(t, Save(state, r))
+		must(t, Write(state, r))
+		must(t, Write(state, r))
 		got, err := Load(state, r.ID)
 		must(t, err)
 		if !reflect.DeepEqual(got, r) {
@@ -235,7 +250,7 @@ func TestLoadByPart(t *testing.T) {
 	state := t.TempDir()
 	for _, r := range []*Report{saved(), mixed()} {
 		must(t, os.MkdirAll(journal.Folder(state, r.ID), 0o700))
-		must(t, Save(state, r))
+		must(t, Write(state, r))
 	}
 	must(t, os.MkdirAll(journal.Folder(state, "20261122-000000-0001"), 0o700))
 	for _, tt := range []struct{ id, want, err string }{
@@ -266,7 +281,7 @@ func TestDamagedReportDoesNotHideOthers(t *testing.T) {
 	state := t.TempDir()
 	for _, r := range []*Report{saved(), mixed()} {
 		must(t, os.MkdirAll(journal.Folder(state, r.ID), 0o700))
-		must(t, Save(state, r))
+		must(t, Write(state, r))
 	}
 	path := filepath.Join(journal.Folder(state, mixed().ID), fileName)
 	must(t, os.WriteFile(path, []byte("{"), 0o600))

@@ -24,8 +24,8 @@ const (
 // ErrNotFound says that no report has this id.
 var ErrNotFound = errors.New("no such report")
 
-// Save writes the report into its rescue's folder as a whole or not at all. The folder must exist.
-func Save(state string, r *Report) error {
+// Write puts the report into its rescue's folder as a whole or not at all. The folder must exist.
+func Write(state string, r *Report) error {
 	if !journal.ValidID(r.ID) {
 		return fmt.Errorf("report: %q is no rescue id", r.ID)
 	}
