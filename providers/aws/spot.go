@@ -87,6 +87,9 @@ func NewSpot(o SpotOptions) (*Spot, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	if printable(o.InstanceID) != o.InstanceID {
+		return nil, fmt.Errorf("%s: instance id %.40q is none", SpotName, o.InstanceID)
+	}
 	c, err := newClient(o.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", SpotName, err)

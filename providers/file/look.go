@@ -40,6 +40,21 @@ func look(folder, name string) (v version, found bool, err error) {
 		return version{}, false, err
 	}
 	defer unix.Close(dir)
+	for range 10 {
+		v, found, err = read(dir, name)
+		if !errors.Is(err, errReplaced) {
+			break
+		}
+	}
+	return v, found, err
+}
+
+// errReplaced says that another file took the place of the one that was opened, or none: only another
+// look can tell.
+var errReplaced = errors.New("replaced while it was read")
+
+// read opens and reads the file below an open folder.
+func read(dir int, name string) (v version, found bool, err error) {
 	// O_NONBLOCK: opening a named pipe must not hang.
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	switch {
@@ -59,7 +74,7 @@ func look(folder, name string) (v version, found bool, err error) {
 		return version{}, false, &providers.PollError{Result: providers.Unreachable, Err: fmt.Errorf("stat %s: %w", name, err)}
 	}
 	if st.Nlink == 0 {
-		return version{}, false, nil // removed since it was opened
+		return version{}, false, &providers.PollError{Result: providers.Unreachable, Err: fmt.Errorf("%s: %w", name, errReplaced)}
 	}
 	if err := checkFile(name, &st); err != nil {
 		return version{}, false, err
