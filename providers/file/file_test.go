@@ -351,7 +351,7 @@ func TestReplacedFileIsNoRemoval(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for range 2000 {
+		for range 300 {
 			put(t, filepath.Join(dir, "notice"), "{}", 0o600)
 		}
 	}()
