@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+)
+
+// The driver's REST view of an executor lags behind by up to one live update period
+// (spark.ui.liveUpdate.period, 100 ms by default): a reading proves that no task runs only when it
+// began some periods after the driver had stopped handing out tasks, and when the next one agrees.
+const (
+	readingInterval = 150 * time.Millisecond
+	readingSettle   = 250 * time.Millisecond
+	readingTimeout  = 3 * time.Second
+)
+
+// reading is one look at the driver's list of executors.
+type reading struct {
+	began     time.Time
+	executors map[string]driver.ExecutorInfo
+}
+
+// activity looks at the driver's list of executors for all executors of an application, one request
+// at a time, and never spends more than a tenth of the time in the driver.
+type activity struct {
+	rest func() *driver.REST // nil while no REST server is known
+
+	mu   sync.Mutex
+	last reading
+	next chan struct{} // closed when a new reading is there
+}
+
+func newActivity(rest func() *driver.REST) *activity {
+	return &activity{rest: rest, next: make(chan struct{})}
+}
+
+// run reads until ctx ends.
+func (a *activity) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		a.read(ctx)
+		pause := max(readingInterval, 9*time.Since(began))
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// read looks once. A driver that does not answer leaves the last reading in place.
+func (a *activity) read(ctx context.Context) {
+	rest := a.rest()
+	if rest == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readingTimeout)
+	defer cancel()
+	r := reading{began: time.Now(), executors: map[string]driver.ExecutorInfo{}}
+	list, err := rest.Executors(ctx)
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		r.executors[e.ID] = e
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = r
+	close(a.next)
+	a.next = make(chan struct{})
+}
+
+// latest is the newest reading (zero when there is none yet) and a channel that closes at the next.
+func (a *activity) latest() (reading, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last, a.next
+}
+
+// idle waits until two readings in a row, the first begun well after since, say that the executor runs
+// no task (and, when withBlocks is set, holds no cached block any more). It returns ctx's error when
+// that is not seen in time, which is always so where the driver has no REST server.
+func (a *activity) idle(ctx context.Context, id string, since time.Time, withBlocks bool) error {
+	agreed := 0
+	for {
+		r, next := a.latest()
+		if r.began.After(since.Add(readingSettle)) && quiet(r, id, withBlocks) {
+			if agreed++; agreed >= 2 {
+				return nil
+			}
+		} else {
+			agreed = 0
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-next:
+		}
+	}
+}
+
+// quiet is also true for an executor that the driver no longer lists: it has lost it.
+func quiet(r reading, id string, withBlocks bool) bool {
+	e, listed := r.executors[id]
+	return !listed || e.ActiveTasks == 0 && (!withBlocks || e.RDDBlocks == 0)
+}

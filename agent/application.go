@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/peer"
+	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+	"github.com/lifeboat/lifeboat/migrate/spark/java"
+	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
+)
+
+// member is an executor that leaves with this node.
+type member struct {
+	executor.Executor
+	process *executor.Process
+	// late says that it was started here after the rescue had begun: it is told, but ended only at the
+	// deadline, because the master would start the next one in its place.
+	late bool
+
+	mu        sync.Mutex
+	self      java.BlockManagerID // zero until its block manager's port is known
+	folders   map[string]bool     // its blockmgr-* folders; nil until it has named them
+	trigger   string
+	told      bool
+	toldAt    time.Time
+	rddBlocks int // cached blocks that only Spark's own migration could have saved; -1 unknown
+	ended     bool
+	endedAt   time.Time
+	endedHow  string
+}
+
+// application is the rescue of one application's map outputs on this node: pin, find a usable
+// destination, tell the driver, copy and follow, end the executors.
+type application struct {
+	*rescue
+	id  string
+	log *zap.Logger
+
+	scanning sync.Mutex
+
+	mu        sync.Mutex
+	members   []*member
+	store     *shuffle.Store    // nil until the files are pinned, or when they can't be
+	skipped   []shuffle.Skipped // by the last scan
+	peers     map[migrate.Target]*peer.Peer
+	asks      []java.BlockManagerID // who GetPeers can be asked with, best first
+	rest      *driver.REST
+	tasks     map[int64]driver.Task
+	failure   error
+	notes     []string
+	took      map[string]float64 // seconds by phase
+	doing     string             // the phase it is in
+	lastSaved time.Time
+	anySaved  bool
+
+	driver   *driver.Client
+	dialect  java.Dialect
+	proved   bool // the dialect needs no probe (any more)
+	props    map[string]string
+	engine   *migrate.Engine
+	activity *activity
+
+	left      *knownApp           // set for an application whose executors here have gone, but not their folders
+	leftRoots []shuffle.Root      // where those folders are
+	staying   []executor.Executor // executors of this application on this node that do not leave
+	foreign   map[string]bool     // folders of those
+	arrivals  chan executor.Executor
+	told      chan struct{} // closed when the driver knows of every executor that leaves
+	finished  chan struct{} // closed when run has returned
+	announced map[migrate.OutputID]migrate.Target
+}
+
+// errNothing says that an application left nothing on this node that could be saved.
+var errNothing = errors.New("no committed map output on this node")
+
+func newApplication(r *rescue, id string) *application {
+	a := &application{
+		rescue: r, id: id, log: r.log.With(zap.String("app", id)),
+		foreign: map[string]bool{}, arrivals: make(chan executor.Executor, 16),
+		told: make(chan struct{}), finished: make(chan struct{}), announced: map[migrate.OutputID]migrate.Target{},
+		took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{},
+	}
+	a.activity = newActivity(a.restServer)
+	a.engine = migrate.NewEngine(migrate.Options{
+		InFlight: r.cfg.Migrate.InFlight, Attempts: r.cfg.Migrate.Attempts,
+		Backoff:  migrate.Backoff{Initial: r.cfg.Migrate.Backoff.Initial, Max: r.cfg.Migrate.Backoff.Max},
+		Observer: &observer{app: a}, Prefer: a.prefer, Log: a.log,
+	})
+	return a
+}
+
+// run does the whole rescue of the application. Everything that went wrong is in the report.
+func (a *application) run(ctx context.Context, copying *movable) {
+	defer a.close()
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	go a.activity.run(background)
+	pinned := make(chan struct{})
+	go func() {
+		defer close(pinned)
+		defer a.phase(phasePin)()
+		a.locateStaying(ctx)
+		a.pin(ctx)
+	}()
+	err := a.reach(copying)
+	<-pinned
+	switch {
+	case err != nil:
+		a.abandon(fmt.Errorf("no usable destination: %w", err))
+		return
+	case a.dryRun:
+		return
+	}
+	if err := a.tell(copying, a.snapshot()); err != nil {
+		a.abandon(fmt.Errorf("the driver could not be told: %w", err))
+		return
+	}
+	close(a.told)
+	began := time.Now()
+	a.enter(phaseCopy)
+	a.copyAndRelease(ctx, copying)
+	a.timeCopy(began)
+}
+
+// timeCopy splits the time since the driver was told at the last acknowledgement: copying before it, ending
+// after it.
+func (a *application) timeCopy(began time.Time) {
+	a.mu.Lock()
+	last := a.lastSaved
+	a.mu.Unlock()
+	if last.Before(began) {
+		last = began
+	}
+	a.passed(phaseCopy, last.Sub(began))
+	a.passed(phaseEnd, time.Since(last))
+}
+
+// abandon reports everything as lost. Nobody was told, or nobody could be, so nothing is ended.
+func (a *application) abandon(err error) {
+	a.mu.Lock()
+	a.failure = err
+	a.mu.Unlock()
+	a.log.Warn("application not rescued", zap.Error(err))
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = a.engine.Run(over)
+}
+
+// copyAndRelease runs everything that goes on side by side once the driver knows: the copy engine, the
+// watch for new commits, the list of peers, and the end of each executor. It returns when all
+// executors have gone and nothing is left to copy, or at the deadline.
+func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
+	copyCtx, cancel := context.WithDeadline(copying, a.capDeadline(copying))
+	defer cancel()
+	var work, releases errgroup.Group
+	work.Go(func() error { return a.engine.Run(copyCtx) })
+	work.Go(func() error { a.follow(copyCtx); return nil })
+	work.Go(func() error { a.refreshPeers(copyCtx); return nil })
+	work.Go(func() error { a.learnCosts(copyCtx); return nil })
+	work.Go(func() error { a.adoptLate(ctx, copyCtx); return nil })
+	for _, m := range a.snapshot() {
+		releases.Go(func() error { a.release(ctx, copyCtx, m); return nil })
+	}
+	_ = releases.Wait()
+	a.settleRest(copyCtx)
+	a.guard(copyCtx)
+	cancel()
+	_ = work.Wait()
+}
+
+// settleRest copies what the executors committed while they ended, and what folders without an
+// executor hold.
+func (a *application) settleRest(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	a.scan(ctx)
+	if err := a.settled(ctx); err != nil {
+		a.log.Info("not everything was copied before the deadline", zap.Error(err))
+	}
+}
+
+// settled waits until nothing is left to copy. Without any destination it waits for one to come back.
+func (a *application) settled(ctx context.Context) error {
+	for {
+		err := a.engine.Settled(ctx)
+		if !errors.Is(err, migrate.ErrNoDestination) && !errors.Is(err, migrate.ErrTooLate) {
+			return err
+		}
+		if pause(ctx, retryPause/2) != nil {
+			return err
+		}
+	}
+}
+
+// guard stays until nothing new can start on this node, because an executor that the master starts here
+// would otherwise be lost without a word.
+func (a *application) guard(ctx context.Context) {
+	if len(a.snapshot()) == 0 {
+		return
+	}
+	select {
+	case <-a.quiet:
+	case <-ctx.Done():
+	}
+}
+
+func (a *application) note(text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.notes = append(a.notes, text)
+}
+
+func (a *application) snapshot() []*member {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]*member(nil), a.members...)
+}
+
+func (a *application) restServer() *driver.REST {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.rest
+}
+
+// close lets go of every descriptor and connection.
+func (a *application) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.store != nil {
+		_ = a.store.Close()
+	}
+	for _, p := range a.peers {
+		p.Close()
+	}
+	for _, m := range a.members {
+		m.process.Close()
+	}
+	if a.driver != nil {
+		a.driver.Close()
+	}
+}
+
+// pause waits unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/lifeboat/lifeboat/agent/journal"
+	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
+	"github.com/lifeboat/lifeboat/providers"
+)
+
+// order is what one rescue is made from.
+type order struct {
+	notice   providers.Notice
+	app      string
+	dryRun   bool
+	resume   *journal.Replay // of the rescue to go on with
+	progress func(Progress)
+}
+
+// resumeExtra is how much time a resumed rescue gets when the deadline has passed and the node still lives:
+// executors that were marked would otherwise stay without work for ever.
+const resumeExtra = 30 * time.Second
+
+// marginShare keeps the margin of a short notice from eating all of it.
+const marginShare = 5
+
+// execute does one rescue, from its journal to its report. The report is there whenever the rescue began.
+func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
+	r, err := a.newRescue(o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err := r.journal.Close(); err != nil {
+			r.log.Error("journal not closed", zap.Error(err))
+		}
+	}()
+	if err := r.journal.Begin(a.cfg.Node.Name, a.version, r.notice.Deadline); err != nil {
+		return nil, err
+	}
+	a.setRunning(r)
+	defer a.setRunning(nil)
+	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.notice.Deadline))
+	r.run(ctx)
+	return a.finish(ctx, r)
+}
+
+func (a *Agent) newRescue(o order) (*rescue, error) {
+	r := &rescue{
+		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
+		metrics: a.metrics, pinLimit: a.pinLimit,
+		notice: o.notice, onlyApp: o.app, dryRun: o.dryRun, progress: o.progress,
+		apps: map[string]*application{}, hosts: map[string]bool{}, quiet: make(chan struct{}), began: time.Now(),
+	}
+	for _, h := range a.cfg.Node.Addresses {
+		r.hosts[canonical(h)] = true
+	}
+	var err error
+	if o.resume == nil {
+		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notice)
+	} else {
+		r.journal, r.resume.replay, err = a.store.Open(o.resume.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if o.resume != nil && time.Until(r.notice.Deadline) < a.cfg.Deadline.Margin {
+		r.notice.Deadline = time.Now().Add(resumeExtra)
+	}
+	r.margin = min(a.cfg.Deadline.Margin, max(time.Until(r.notice.Deadline)/marginShare, 0))
+	r.deadline, r.stopCopying = withMovable(context.Background(), r.notice.Deadline.Add(-r.margin))
+	r.log = a.log.With(zap.String("rescue", r.journal.ID()))
+	return r, nil
+}
+
+func (a *Agent) setRunning(r *rescue) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running = r
+	a.metrics.SetRunning(r != nil)
+}
+
+// finish writes the report, unless the agent was stopped in the middle: then the next run of it goes on.
+func (a *Agent) finish(ctx context.Context, r *rescue) (*report.Report, error) {
+	rep := r.makeReport(a.version)
+	if ctx.Err() != nil && !r.dryRun {
+		rep.Interrupted = true
+		a.metrics.Rescued(rep)
+		r.log.Warn("rescue interrupted")
+		return rep, r.journal.Interrupted("the agent was stopped")
+	}
+	err := report.Write(a.cfg.State, rep)
+	err = errors.Join(err, r.journal.Done(string(rep.Outcome), rep.ExitCode()))
+	a.metrics.Rescued(rep)
+	a.mu.Lock()
+	a.last = rep.ID
+	a.mu.Unlock()
+	found, saved, lost := rep.Total()
+	r.log.Info("rescue ended", zap.String("outcome", string(rep.Outcome)), zap.Int("found", found.Outputs),
+		zap.Int("saved", saved.Outputs), zap.Int("lost", lost.Outputs), zap.Int64("bytes", saved.Bytes),
+		zap.Float64("secondsLeft", rep.SecondsLeft))
+	if err != nil {
+		return rep, fmt.Errorf("report: %w", err)
+	}
+	if err := a.store.Prune(a.cfg.Reports.Keep); err != nil {
+		r.log.Warn("old rescues not removed", zap.Error(err))
+	}
+	return rep, nil
+}
+
+// makeReport puts together what all applications did.
+func (r *rescue) makeReport(version string) *report.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rep := &report.Report{
+		ID: r.journal.ID(), Node: r.cfg.Node.Name, Version: version, Notice: r.notice, DryRun: r.dryRun,
+		Began: r.began, Ended: time.Now(), Deadline: r.notice.Deadline, Problems: slices.Clone(r.problems),
+	}
+	if r.resume.replay != nil {
+		rep.Began, rep.Runs = r.resume.replay.Created, r.resume.replay.Begins+1
+	}
+	slowest := map[string]float64{}
+	for _, a := range r.apps {
+		if a.left != nil && errors.Is(a.failure, errDriverGone) {
+			continue // it ended long ago; its folders are only waiting to be cleaned up
+		}
+		rep.Applications = append(rep.Applications, a.makeReport())
+		for _, s := range a.skipped {
+			rep.Skipped = append(rep.Skipped, report.Skipped{Path: skippedPath(s), Reason: s.Reason})
+		}
+		for name, seconds := range a.took {
+			slowest[name] = max(slowest[name], seconds)
+		}
+	}
+	rep.Phases = phaseList(slowest)
+	rep.Settle()
+	return rep
+}
+
+func skippedPath(s shuffle.Skipped) string {
+	if s.ID.App == "" {
+		return s.Folder
+	}
+	return s.Folder + " " + s.ID.String()
+}
+
+// phaseList puts phases into the order in which a rescue goes through them.
+func phaseList(took map[string]float64) []report.Phase {
+	var list []report.Phase
+	for _, name := range []string{phasePin, phaseReach, phaseTell, phaseCopy, phaseEnd} {
+		if seconds, ok := took[name]; ok {
+			list = append(list, report.Phase{Name: name, Seconds: seconds})
+		}
+	}
+	return list
+}
+
+// Phases of a rescue, as reports and metrics name them.
+const (
+	phasePin   = "pin"   // open what is committed
+	phaseReach = "reach" // find the driver and a usable peer
+	phaseTell  = "tell"  // mark the executors at the driver
+	phaseCopy  = "copy"  // until the last acknowledgement
+	phaseEnd   = "end"   // until the last executor has left
+)
+
+// phase measures one phase of an application.
+func (a *application) phase(name string) (stop func()) {
+	began := time.Now()
+	a.enter(name)
+	return func() { a.passed(name, time.Since(began)) }
+}
+
+func (a *application) enter(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.doing = name
+}
+
+func (a *application) passed(name string, took time.Duration) {
+	a.metrics.Phase(name, took)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.took[name] += took.Seconds()
+}
+
+// busy are the phases that the application has been through, for its report.
+func (a *application) phases() []report.Phase { return phaseList(maps.Clone(a.took)) }

@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
+)
+
+// pin opens everything that the application has committed on this node, before anybody is told
+// anything: an executor that exits removes its files, but not from under an open descriptor.
+func (a *application) pin(ctx context.Context) {
+	roots := slices.Clone(a.leftRoots)
+	for _, m := range a.snapshot() {
+		roots = append(roots, a.root(m))
+	}
+	store, err := shuffle.Open(ctx, shuffle.Options{App: a.id, Roots: roots, Limit: a.pinLimit, Log: a.log})
+	if err != nil {
+		a.problem(fmt.Errorf("local dirs of %s: %w", a.id, err))
+		return
+	}
+	a.mu.Lock()
+	a.store = store
+	a.mu.Unlock()
+	a.scan(ctx)
+}
+
+func (a *application) root(m *member) shuffle.Root {
+	return shuffle.Root{Proc: a.proc, PID: m.PID, Start: m.Start, Dirs: m.LocalDirs}
+}
+
+// scan hands everything that was committed since the last scan to the engine. One scan runs at a
+// time, so that after a scan everything found by an earlier one is with the engine too.
+func (a *application) scan(ctx context.Context) {
+	a.scanning.Lock()
+	defer a.scanning.Unlock()
+	a.mu.Lock()
+	store := a.store
+	a.mu.Unlock()
+	if store == nil {
+		return
+	}
+	found, skipped, err := store.Scan(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("scan of shuffle files", zap.Error(err))
+	}
+	a.take(found)
+	a.mu.Lock()
+	a.skipped = skipped[:min(len(skipped), maxSkipped)]
+	a.mu.Unlock()
+	a.metrics.SetPinned(a.pinLimit.Used())
+}
+
+// maxSkipped bounds what a folder full of rubbish can cost in memory and in the report.
+const maxSkipped = 1000
+
+// take gives found outputs to the engine: as saved when an earlier run of the agent had them
+// acknowledged, else to be copied.
+func (a *application) take(found []shuffle.Found) {
+	for _, f := range found {
+		if !a.leaves(f.Folder) {
+			continue
+		}
+		f.Output.Executor = a.owner(f.Folder)
+		if at, saved := a.resume.saved(f.Output.ID); saved {
+			a.engine.Adopt(migrate.Located{Output: f.Output, At: migrate.Location{Target: at, Announced: true}})
+			continue
+		}
+		a.engine.Add(f.Output)
+	}
+}
+
+// leaves says whether a folder's outputs are part of this rescue. When only some executors of the
+// node leave, a folder known to belong to one that stays is left alone; an unclaimed one is copied, which
+// harms nobody.
+func (a *application) leaves(folder string) bool {
+	return !a.foreign[folder]
+}
+
+// owner is the executor that named the folder as its own, "" when none did.
+func (a *application) owner(folder string) string {
+	for _, m := range a.snapshot() {
+		m.mu.Lock()
+		mine := m.folders == nil || m.folders[folder]
+		m.mu.Unlock()
+		if mine {
+			return m.ID
+		}
+	}
+	return ""
+}
+
+// follow scans whenever the folders may have changed, until ctx ends.
+func (a *application) follow(ctx context.Context) {
+	a.mu.Lock()
+	store := a.store
+	a.mu.Unlock()
+	if store == nil {
+		return
+	}
+	ticks := store.Watch(ctx)
+	a.scan(ctx) // what was committed before the watch began
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-ticks:
+			if !open {
+				return
+			}
+			a.scan(ctx)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/peer"
+	"github.com/lifeboat/lifeboat/migrate/spark/java"
+)
+
+const checkTimeout = 2 * time.Second
+
+// usePeers makes the living peers the engine's destinations: those in use stay, new ones are checked
+// (they must answer as the executor that the driver says they are), and at most migrate.maxPeers are taken.
+// It returns how many there are.
+func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID) int {
+	chosen := a.choose(living)
+	var checks errgroup.Group
+	checks.SetLimit(len(chosen) + 1)
+	ok := make([]*peer.Peer, len(chosen))
+	for i, id := range chosen {
+		checks.Go(func() error {
+			ok[i] = a.checked(ctx, targetOf(id))
+			return nil
+		})
+	}
+	_ = checks.Wait()
+	ds := a.replacePeers(ok)
+	a.engine.SetDestinations(ds)
+	return len(ds)
+}
+
+// replacePeers takes the checked ones (nil for one that failed) into use and closes those that are no longer among them.
+func (a *application) replacePeers(ok []*peer.Peer) []migrate.Destination {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var ds []migrate.Destination
+	now := map[migrate.Target]*peer.Peer{}
+	for _, p := range ok {
+		if p != nil {
+			ds = append(ds, p)
+			now[p.Target()] = p
+		}
+	}
+	for t, p := range a.peers {
+		if now[t] == nil {
+			a.log.Info("peer no longer used", zap.Stringer("peer", t))
+			p.Close()
+		}
+	}
+	a.peers = now
+	for t := range now {
+		id := java.BlockManagerID{Executor: t.Executor, Host: t.Host, Port: t.Port}
+		if !slices.Contains(a.asks, id) {
+			a.asks = append(a.asks, id)
+		}
+	}
+	return ds
+}
+
+// checked is the peer at a target: the one in use, or a new one that has answered for itself.
+func (a *application) checked(ctx context.Context, t migrate.Target) *peer.Peer {
+	a.mu.Lock()
+	p := a.peers[t]
+	a.mu.Unlock()
+	if p != nil {
+		return p
+	}
+	m := a.cfg.Migrate
+	p = peer.New(peer.Options{
+		Target: t, App: a.id, Dialect: a.dialect, Dialer: a.dialer,
+		Connections: m.Connections, Stall: m.Stall, DialTimeout: m.DialTimeout,
+	})
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := p.Check(ctx); err != nil {
+		a.log.Info("peer does not answer for itself", zap.Stringer("peer", t), zap.Error(err))
+		p.Close()
+		return nil
+	}
+	a.log.Info("peer in use", zap.Stringer("peer", t))
+	return p
+}
+
+// choose keeps the peers in use that still live and fills up with others, on other host names first. Which others is
+// decided by a hash with this node's name, so that nodes that go at once do not all pick the same few.
+func (a *application) choose(living []java.BlockManagerID) []java.BlockManagerID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	rank := func(id java.BlockManagerID) (int, uint64) {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(a.cfg.Node.Name + "\x00" + id.Executor + "\x00" + id.Host + strconv.Itoa(id.Port)))
+		class := 1
+		switch {
+		case a.peers[targetOf(id)] != nil:
+			class = 0
+		case a.isHere(id.Host):
+			class = 2
+		}
+		return class, h.Sum64()
+	}
+	sorted := slices.Clone(living)
+	slices.SortFunc(sorted, func(x, y java.BlockManagerID) int {
+		cx, hx := rank(x)
+		cy, hy := rank(y)
+		if cx != cy {
+			return cx - cy
+		}
+		if hx < hy {
+			return -1
+		}
+		return 1
+	})
+	return sorted[:min(len(sorted), a.cfg.Migrate.MaxPeers)]
+}
+
+// prefer puts peers on this node's own host names last: they do not protect a stage that still runs.
+func (a *application) prefer(_ *migrate.Output, t migrate.Target) int {
+	if a.isHere(t.Host) {
+		return 1
+	}
+	return 0
+}
+
+// refreshPeers asks the driver again and again who lives, so that a peer that has gone or is leaving
+// too gets no more outputs, and a new one is used.
+func (a *application) refreshPeers(ctx context.Context) {
+	for pause(ctx, refreshEvery) == nil {
+		list, err := a.livingPeers(ctx)
+		if err != nil {
+			a.log.Info("list of peers not refreshed", zap.Error(err))
+			continue
+		}
+		a.usePeers(ctx, list)
+	}
+}
+
+// learnCosts asks the driver's REST server what the outputs would cost to recompute. The answer may
+// come late or never: it only changes the order.
+func (a *application) learnCosts(ctx context.Context) {
+	for a.restServer() == nil {
+		if pause(ctx, readingInterval) != nil {
+			return
+		}
+	}
+	tasks, err := a.restServer().TaskCosts(ctx, taskLimit)
+	if err != nil {
+		a.log.Info("task list not available: small outputs go first", zap.Error(err))
+	}
+	costs := make(map[int64]time.Duration, len(tasks))
+	for id, t := range tasks {
+		costs[id] = t.Duration
+	}
+	a.engine.SetCosts(costs)
+	a.mu.Lock()
+	a.tasks = tasks
+	a.mu.Unlock()
+}

@@ -1,0 +1,359 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/peer"
+	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+	"github.com/lifeboat/lifeboat/migrate/spark/java"
+	"github.com/lifeboat/lifeboat/migrate/spark/wire"
+)
+
+// Every question to the driver has this much time; a driver in a long garbage collection answers late,
+// so questions are repeated until the deadline.
+const (
+	rpcTimeout   = 5 * time.Second
+	retryPause   = 500 * time.Millisecond
+	refreshEvery = 2 * time.Second
+	askedPeers   = 3 // how many living executors GetPeers is asked with when the first is not known
+)
+
+var (
+	errDriverGone = errors.New("the driver is gone: nothing is worth saving")
+	errDriverHere = errors.New("the driver runs on this node and goes with it: nothing is worth saving")
+	errNoPeer     = errors.New("no living executor elsewhere takes map outputs")
+)
+
+// reach finds the driver, its settings and at least one usable peer; until the deadline, because both may
+// come back. Nobody is told anything here.
+func (a *application) reach(ctx context.Context) error {
+	defer a.phase(phaseReach)()
+	host, _, err := driver.Address(a.driverURL())
+	if err != nil {
+		return err
+	}
+	if a.wholeNode() && a.isHere(host) {
+		return errDriverHere
+	}
+	go a.findREST(ctx, host)
+	for {
+		err := a.tryReach(ctx)
+		if err == nil || final(err) {
+			return err
+		}
+		a.log.Info("no usable destination yet", zap.Error(err))
+		if pause(ctx, retryPause) != nil {
+			return err
+		}
+	}
+}
+
+// final errors do not get better by waiting.
+func final(err error) bool {
+	return errors.Is(err, driver.ErrGone) || errors.Is(err, errDriverGone) || errors.Is(err, peer.ErrDialectRefused)
+}
+
+func (a *application) tryReach(ctx context.Context) error {
+	if a.driver == nil {
+		if err := a.dialDriver(ctx); err != nil {
+			return err
+		}
+	}
+	a.locateMembers(ctx)
+	list, err := a.livingPeers(ctx)
+	if err != nil {
+		return err
+	}
+	if !a.proved {
+		list, err = a.probe(ctx, list)
+		if err != nil {
+			return err
+		}
+	}
+	if a.usePeers(ctx, list) == 0 {
+		return errNoPeer
+	}
+	return nil
+}
+
+// dialDriver connects, with the dialect of the executors' Spark version, and asks for the properties.
+func (a *application) dialDriver(ctx context.Context) error {
+	if err := a.chooseDialect(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	c, err := driver.Dial(ctx, a.dialer, a.driverURL(), a.dialect, wire.Options{Stall: rpcTimeout})
+	if err != nil {
+		return err
+	}
+	props, err := c.Properties(ctx, a.profile())
+	if err != nil {
+		c.Close()
+		return err
+	}
+	a.driver, a.props = c, props
+	return nil
+}
+
+// chooseDialect takes the dialect of the exact version where it is known. Any other is proved by a
+// probe before anybody is told.
+func (a *application) chooseDialect() error {
+	if name := a.cfg.Spark.Dialect; a.named() {
+		d, ok := java.ByName(name)
+		if !ok {
+			return fmt.Errorf("spark.dialect %q is not known; known are %v", name, java.Names())
+		}
+		a.dialect, a.proved = d, false
+		return nil
+	}
+	spark, scala := a.version()
+	d, exact, ok := java.ForVersion(spark, scala)
+	if !ok {
+		return fmt.Errorf("spark version %q (Scala %q) is not supported", spark, scala)
+	}
+	a.dialect, a.proved = d, exact
+	return nil
+}
+
+// named says that the configuration insists on a dialect.
+func (a *application) named() bool { return a.cfg.Spark.Dialect != config.DialectAuto }
+
+// probe asks peers, one after the other, until one has said which dialect it understands. With a dialect named in
+// the configuration any other answer is a refusal.
+func (a *application) probe(ctx context.Context, list []java.BlockManagerID) ([]java.BlockManagerID, error) {
+	err := error(errNoPeer)
+	for _, p := range list {
+		ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+		var d java.Dialect
+		d, err = peer.Probe(ctx, a.dialer, net.JoinHostPort(p.Host, strconv.Itoa(p.Port)), a.id, a.dialect)
+		cancel()
+		switch {
+		case err == nil && a.named() && d != a.dialect:
+			return nil, fmt.Errorf("spark.dialect %s: %w: it speaks another", a.dialect.Name, peer.ErrDialectRefused)
+		case err == nil:
+			a.dialect, a.proved = d, true
+			return list, nil
+		}
+		if errors.Is(err, peer.ErrDialectRefused) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// locateMembers finds each member's own block manager: by the driver's REST view, or by asking each
+// port its process listens on which executor it is. Its answer also names its folders.
+func (a *application) locateMembers(ctx context.Context) {
+	for _, m := range a.snapshot() {
+		m.mu.Lock()
+		known := m.self.Port != 0
+		m.mu.Unlock()
+		if known {
+			continue
+		}
+		for _, port := range a.candidatePorts(m) {
+			self := java.BlockManagerID{Executor: m.ID, Host: m.Host, Port: port}
+			own, err := a.folders(ctx, self)
+			if err != nil {
+				continue
+			}
+			m.mu.Lock()
+			m.self, m.folders = self, own
+			m.mu.Unlock()
+			a.addAsk(self)
+			break
+		}
+	}
+}
+
+// folders asks an executor for its own block manager folders. The answer proves that it is the one.
+func (a *application) folders(ctx context.Context, at java.BlockManagerID) (map[string]bool, error) {
+	return askFolders(ctx, a.dialer, at, a.id)
+}
+
+// folderTimeout is short: the question goes to every port that a process of this node listens on.
+const folderTimeout = time.Second
+
+func askFolders(ctx context.Context, d wire.Dialer, at java.BlockManagerID, app string) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, folderTimeout)
+	defer cancel()
+	dirs, err := peer.Folders(ctx, peer.Options{Target: targetOf(at), App: app, Dialer: d, DialTimeout: folderTimeout})
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool, len(dirs))
+	for _, dir := range dirs {
+		names[path.Base(dir)] = true
+	}
+	return names, nil
+}
+
+func (a *application) candidatePorts(m *member) []int {
+	ports, err := a.finder.ListeningPorts(m.PID)
+	if err != nil {
+		a.log.Warn("listening ports not readable", zap.Int("pid", m.PID), zap.Error(err))
+	}
+	if r, _ := a.activity.latest(); r.executors != nil {
+		if id, ok := r.executors[m.ID].BlockManager(); ok {
+			ports = append([]int{id.Port}, slices.DeleteFunc(ports, func(p int) bool { return p == id.Port })...)
+		}
+	}
+	return ports
+}
+
+// locateStaying asks the executors of this node that stay which folders are theirs, so that those are left
+// alone. One that does not answer has its outputs copied too, which harms nobody.
+func (a *application) locateStaying(ctx context.Context) {
+	for _, e := range a.staying {
+		ports, _ := a.finder.ListeningPorts(e.PID)
+		for _, port := range ports {
+			self := java.BlockManagerID{Executor: e.ID, Host: e.Host, Port: port}
+			if own, err := a.folders(ctx, self); err == nil {
+				maps.Copy(a.foreign, own)
+				a.addAsk(self)
+				break
+			}
+		}
+	}
+}
+
+// isLeaving says that an executor is no destination: it goes with this rescue.
+func (a *application) isLeaving(id java.BlockManagerID) bool {
+	for _, m := range a.snapshot() {
+		if m.ID == id.Executor {
+			return true
+		}
+	}
+	return a.wholeNode() && a.isHere(id.Host)
+}
+
+// driverURL, version and profile are the same for all executors of an application (but for resource
+// profiles, of which any one will do to ask for the properties).
+func (a *application) driverURL() string {
+	if members := a.snapshot(); len(members) > 0 {
+		return members[0].DriverURL
+	}
+	return a.left.DriverURL
+}
+
+func (a *application) version() (spark, scala string) {
+	if members := a.snapshot(); len(members) > 0 {
+		return members[0].Spark, members[0].Scala
+	}
+	return a.left.Spark, a.left.Scala
+}
+
+func (a *application) profile() int {
+	if members := a.snapshot(); len(members) > 0 {
+		return members[0].ResourceProfile
+	}
+	return 0
+}
+
+func (a *application) addAsk(id java.BlockManagerID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Contains(a.asks, id) {
+		a.asks = append(a.asks, id)
+	}
+}
+
+// livingPeers asks the driver which executors live and are not leaving (GetPeers), and drops those that
+// leave with this node. GetPeers answers an empty list to anybody it does not know, so several are asked with.
+func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, error) {
+	a.mu.Lock()
+	asks := slices.Clone(a.asks)
+	a.mu.Unlock()
+	asks = append(asks, a.restIDs()...)
+	if len(asks) == 0 {
+		return nil, fmt.Errorf("%w: no executor's block manager is known to ask the driver with", errNoPeer)
+	}
+	var last error
+	for _, ask := range asks[:min(len(asks), len(a.members)+askedPeers)] {
+		list, err := a.getPeers(ctx, ask)
+		if err != nil {
+			last = err
+			continue
+		}
+		if len(list) == 0 {
+			continue
+		}
+		if !a.isLeaving(ask) && a.confirms(ctx, list, ask) {
+			list = append(list, ask)
+		}
+		return slices.DeleteFunc(list, a.isLeaving), nil
+	}
+	if last != nil {
+		return nil, last
+	}
+	return nil, errNoPeer
+}
+
+// confirms asks with another executor whether the first one is still among the living: the answer to
+// one's own question never contains oneself.
+func (a *application) confirms(ctx context.Context, others []java.BlockManagerID, ask java.BlockManagerID) bool {
+	for _, other := range others[:min(len(others), askedPeers)] {
+		list, err := a.getPeers(ctx, other)
+		if err == nil && len(list) > 0 {
+			return slices.Contains(list, ask)
+		}
+	}
+	return false
+}
+
+func (a *application) getPeers(ctx context.Context, ask java.BlockManagerID) ([]java.BlockManagerID, error) {
+	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
+	defer cancel()
+	list, err := a.driver.Peers(ctx, ask)
+	if errors.Is(err, driver.ErrGone) {
+		return nil, fmt.Errorf("%w (%w)", errDriverGone, err)
+	}
+	return list, err
+}
+
+// restIDs are the block managers in the driver's REST view, for applications whose executors here have gone.
+func (a *application) restIDs() []java.BlockManagerID {
+	r, _ := a.activity.latest()
+	var ids []java.BlockManagerID
+	for _, e := range r.executors {
+		if id, ok := e.BlockManager(); ok && e.IsActive {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// findREST looks for the driver's REST server until it is found: it is never waited for.
+func (a *application) findREST(ctx context.Context, host string) {
+	for {
+		rest, err := driver.FindREST(ctx, a.dialer, host, a.id, a.cfg.Spark.RESTPorts)
+		if err == nil {
+			a.mu.Lock()
+			a.rest = rest
+			a.mu.Unlock()
+			a.activity.read(ctx)
+			return
+		}
+		if pause(ctx, refreshEvery) != nil {
+			a.note("the driver's REST server was not found: executors are ended only at the deadline")
+			return
+		}
+	}
+}
+
+func targetOf(id java.BlockManagerID) migrate.Target {
+	return migrate.Target{Executor: id.Executor, Host: id.Host, Port: id.Port}
+}

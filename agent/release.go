@@ -1,0 +1,213 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+)
+
+// taskLimit bounds what a busy driver is asked for: its newest shuffle stages, a page of tasks each.
+var taskLimit = driver.TaskLimit{Stages: 8, Tasks: 5000, Time: 3 * time.Second}
+
+// freshCommit is how long after its commit a map output may still be unknown to the driver, which drops
+// an update for an output that it does not know: such outputs are announced once more.
+const freshCommit = 5 * time.Second
+
+// release ends one executor as soon as its copies are safe, or when the deadline is here. It ends nothing
+// when the agent itself is told to stop: the next run of it goes on.
+func (a *application) release(ctx, copyCtx context.Context, m *member) {
+	err := a.waitSafe(copyCtx, m)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		a.log.Warn("executor is ended before everything was safe", zap.String("executor", m.ID), zap.Error(err))
+	}
+	a.awaitWorkers(copyCtx)
+	a.end(ctx, m)
+}
+
+// awaitWorkers gives the standalone worker a moment to be decommissioned first: else the master starts a new
+// executor in the place of the one that is ended.
+func (a *application) awaitWorkers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, workerPatience)
+	defer cancel()
+	select {
+	case <-a.quiet:
+	case <-ctx.Done():
+	}
+}
+
+// errUnsaved keeps an executor that holds the only copy of something until the deadline: the job may
+// still read it.
+var errUnsaved = errors.New("some of its map outputs could not be saved")
+
+// waitSafe returns when the executor's last task had ended before the last copy began and everything that
+// it committed is acknowledged, or when it has gone by itself.
+func (a *application) waitSafe(ctx context.Context, m *member) error {
+	if m.late {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := a.tasksEnded(ctx, m); err != nil {
+		return err
+	}
+	a.scan(ctx)
+	if err := a.settled(ctx); err != nil {
+		return err
+	}
+	if err := a.announceFresh(ctx); err != nil {
+		a.log.Warn("fresh outputs not announced again", zap.Error(err))
+	}
+	for a.anyLost() {
+		if m.gone() {
+			return nil
+		}
+		if pause(ctx, retryPause) != nil {
+			return errUnsaved
+		}
+	}
+	return a.settled(ctx)
+}
+
+// tasksEnded waits until the driver says that the executor runs nothing, or until it has gone by itself.
+func (a *application) tasksEnded(ctx context.Context, m *member) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone := make(chan struct{})
+	go func() {
+		if m.process.Done(ctx) == nil {
+			close(gone)
+			cancel()
+		}
+	}()
+	m.mu.Lock()
+	since, moving := m.toldAt, m.trigger == triggerSIGPWR
+	m.mu.Unlock()
+	err := a.activity.idle(ctx, m.ID, since, moving)
+	select {
+	case <-gone:
+		return nil
+	default:
+		return err
+	}
+}
+
+// announceFresh sends the index again of outputs that were copied within seconds of their commit, now
+// that the driver has heard of the end of the task.
+func (a *application) announceFresh(ctx context.Context) error {
+	return a.engine.Announce(ctx, func(r migrate.Result) bool {
+		if r.SavedAt.Sub(r.Output.Committed) > freshCommit {
+			return false
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		again := a.announced[r.Output.ID] != r.Location.Target
+		a.announced[r.Output.ID] = r.Location.Target
+		return again
+	})
+}
+
+// anyLost is true while an output of this application that could be read was given up.
+func (a *application) anyLost() bool {
+	for _, r := range a.engine.Results() {
+		if r.State == migrate.Lost && r.Reason != migrate.ReasonCorrupt {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *member) gone() bool { return !m.process.Alive() }
+
+// end asks the executor to exit, and insists when it does not, so that the driver sees it leave before the
+// node vanishes. The journal knows before: an executor is never signalled on a guess.
+func (a *application) end(ctx context.Context, m *member) {
+	m.mu.Lock()
+	told := m.told
+	m.mu.Unlock()
+	if !told || !a.cfg.Spark.EndExecutors {
+		return
+	}
+	how := "by itself"
+	if !m.gone() {
+		how = a.signalEnd(ctx, m)
+	}
+	m.mu.Lock()
+	m.ended, m.endedAt, m.endedHow = m.gone(), time.Now(), how
+	m.mu.Unlock()
+	if err := a.journal.Ended(a.id, m.ID, how); err != nil {
+		a.log.Error("journal not writable", zap.Error(err))
+	}
+	a.log.Info("executor ended", zap.String("executor", m.ID), zap.String("how", how))
+}
+
+func (a *application) signalEnd(ctx context.Context, m *member) string {
+	if err := a.journal.EndIntent(a.id, m.ID); err != nil {
+		a.log.Error("journal not writable", zap.Error(err))
+	}
+	if err := m.process.Signal(syscall.SIGTERM); err != nil {
+		a.log.Warn("SIGTERM failed", zap.String("executor", m.ID), zap.Error(err))
+	}
+	wait, cancel := context.WithTimeout(ctx, min(a.cfg.Spark.KillAfter, a.untilTaken()/2))
+	defer cancel()
+	if m.process.Done(wait) == nil {
+		return "SIGTERM"
+	}
+	if err := m.process.Signal(syscall.SIGKILL); err != nil {
+		a.log.Warn("SIGKILL failed", zap.String("executor", m.ID), zap.Error(err))
+	}
+	killed, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = m.process.Done(killed)
+	return "SIGKILL"
+}
+
+// adoptLate tells the driver about executors that were started here after the rescue had begun, follows
+// their files and ends them at the deadline.
+func (a *application) adoptLate(ctx, copyCtx context.Context) {
+	var releases errgroup.Group
+	defer func() { _ = releases.Wait() }()
+	for {
+		select {
+		case <-copyCtx.Done():
+			return
+		case e := <-a.arrivals:
+			m, err := a.addMember(e, true)
+			if err != nil {
+				a.log.Warn("new executor vanished", zap.String("executor", e.ID), zap.Error(err))
+				continue
+			}
+			if err := a.store.Add(a.root(m)); err != nil {
+				a.log.Warn("files of new executor not in reach", zap.String("executor", e.ID), zap.Error(err))
+			}
+			if err := a.tell(copyCtx, []*member{m}); err != nil {
+				a.log.Warn("driver not told of new executor", zap.String("executor", e.ID), zap.Error(err))
+				continue
+			}
+			a.scan(copyCtx)
+			releases.Go(func() error { a.release(ctx, copyCtx, m); return nil })
+		}
+	}
+}
+
+// addMember opens the process of an executor, sure that it is the one that was discovered.
+func (a *application) addMember(e executor.Executor, late bool) (*member, error) {
+	p, err := executor.Open(e.PID, e.Start)
+	if err != nil {
+		return nil, err
+	}
+	m := &member{Executor: e, process: p, late: late, rddBlocks: -1}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.members = append(a.members, m)
+	return m, nil
+}

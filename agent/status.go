@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/lifeboat/lifeboat/agent/status"
+	"github.com/lifeboat/lifeboat/providers"
+)
+
+// serve answers /metrics, /healthz, /readyz and /status until ctx ends. Without a listen address it
+// does nothing. The channel gets the error that ended it early.
+func (a *Agent) serve(ctx context.Context) (<-chan error, error) {
+	failed := make(chan error, 1)
+	if a.cfg.Listen == "" {
+		return failed, nil
+	}
+	server, err := status.Listen(ctx, status.Options{Addr: a.cfg.Listen, Gatherer: a.registry, Reporter: a, Log: a.log})
+	if err != nil {
+		return nil, err
+	}
+	a.log.Info("listening", zap.Stringer("address", server.Addr()))
+	go func() {
+		if err := server.Serve(ctx); err != nil {
+			failed <- err
+		}
+	}()
+	return failed, nil
+}
+
+// Status is what the status page shows.
+func (a *Agent) Status(context.Context) status.Status {
+	s := status.Status{
+		Version: a.version, Node: a.cfg.Node.Name, Started: a.started, Stopping: a.stopping.Load(),
+		State: status.StateFolder{Path: a.cfg.State},
+	}
+	if err := a.store.Writable(); err != nil {
+		s.State.Error = err.Error()
+	}
+	for _, source := range a.sources {
+		if r, ok := source.(providers.Reporter); ok {
+			s.Sources = append(s.Sources, r.Health())
+		}
+	}
+	a.mu.Lock()
+	running, seen := a.running, a.seen
+	s.LastReport = a.last
+	a.mu.Unlock()
+	for _, e := range seen {
+		s.Executors = append(s.Executors, status.Executor{App: e.App, ID: e.ID, Host: e.Host, PID: e.PID, Spark: e.Spark})
+	}
+	if running != nil {
+		s.Rescue = running.status()
+	}
+	return s
+}
+
+func (r *rescue) status() *status.Rescue {
+	p := r.now()
+	s := &status.Rescue{
+		ID: p.ID, Notice: r.notice, Began: r.began, Deadline: p.Deadline, SecondsLeft: time.Until(p.Deadline).Seconds(),
+		Found: p.Found.Outputs, Saved: p.Saved.Outputs, Lost: p.Lost.Outputs,
+		FoundBytes: p.Found.Bytes, SavedBytes: p.Saved.Bytes, LostBytes: p.Lost.Bytes,
+	}
+	for _, a := range r.applications() {
+		s.Phases = append(s.Phases, a.id+": "+a.current())
+	}
+	return s
+}
+
+// current is the phase that the application is in.
+func (a *application) current() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.doing
+}

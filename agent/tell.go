@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+)
+
+// How the driver learns that an executor leaves. Chosen once per executor: after the RPC a SIGPWR ends
+// the JVM at once, and an RPC that overtakes a SIGPWR does the same.
+const (
+	triggerRPC    = "rpc"    // ExecutorDecommissioning: the executor stays until the agent ends it
+	triggerSIGPWR = "sigpwr" // the executor decommissions itself and moves its cached RDD blocks
+)
+
+// confirmTimeout is how long a self-decommissioning executor has to be taken off the driver's list of peers.
+const confirmTimeout = 3 * time.Second
+
+// tell marks the members at the driver, all at once, and returns when it has answered for each of them.
+func (a *application) tell(ctx context.Context, members []*member) error {
+	defer a.phase(phaseTell)()
+	var all errgroup.Group
+	for _, m := range members {
+		all.Go(func() error { return a.tellOne(ctx, m) })
+	}
+	return all.Wait()
+}
+
+func (a *application) tellOne(ctx context.Context, m *member) error {
+	if how, at, done := a.resume.told(a.id, m.ID); done {
+		m.mark(how, at)
+		return nil
+	}
+	how := a.resume.intent(a.id, m.ID)
+	if how == "" {
+		how = a.chooseTrigger(m)
+	}
+	if err := a.journal.TellIntent(a.id, m.ID, how); err != nil {
+		return fmt.Errorf("journal not writable, so nobody is told: %w", err)
+	}
+	accepted, err := true, error(nil)
+	if how == triggerSIGPWR {
+		err = a.tellBySignal(ctx, m)
+	} else {
+		accepted, err = a.tellByRPC(ctx, m)
+	}
+	if err != nil {
+		return err
+	}
+	m.mark(how, time.Now())
+	if err := a.journal.Told(a.id, m.ID, how, accepted); err != nil {
+		a.log.Error("journal not writable", zap.Error(err))
+	}
+	return nil
+}
+
+func (m *member) mark(how string, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trigger, m.told, m.toldAt = how, true, at
+}
+
+// chooseTrigger takes the RPC unless the executor holds cached blocks that only Spark can move and is set up to.
+func (a *application) chooseTrigger(m *member) string {
+	blocks := a.cachedBlocks(m)
+	canMove := m.HandlesPWR && a.isOn("spark.decommission.enabled") && a.isOn("spark.storage.decommission.enabled") &&
+		a.isOn("spark.storage.decommission.rddBlocks.enabled") && isPWR(a.props["spark.executor.decommission.signal"])
+	switch {
+	case a.cfg.Spark.Trigger == triggerRPC, !canMove:
+	case a.cfg.Spark.Trigger == triggerSIGPWR, blocks > 0:
+		return triggerSIGPWR
+	}
+	m.mu.Lock()
+	m.rddBlocks = blocks
+	m.mu.Unlock()
+	if blocks > 0 {
+		a.log.Warn("cached RDD blocks will be lost: Spark's own block migration is off",
+			zap.String("executor", m.ID), zap.Int("blocks", blocks))
+	}
+	return triggerRPC
+}
+
+func (a *application) isOn(key string) bool { return strings.EqualFold(a.props[key], "true") }
+
+func isPWR(signal string) bool { return signal == "" || strings.EqualFold(signal, "PWR") }
+
+// cachedBlocks is how many cached RDD blocks the driver's REST view gives the executor; -1 when that is not known.
+func (a *application) cachedBlocks(m *member) int {
+	r, _ := a.activity.latest()
+	e, known := r.executors[m.ID]
+	if !known {
+		return -1
+	}
+	return e.RDDBlocks
+}
+
+// tellByRPC repeats the question until it is answered: the second time, a driver that had heard the first says
+// false, which means that the executor is already marked (or unknown to it).
+func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, err error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, rpcTimeout)
+		accepted, err = a.driver.Decommission(once, m.ID)
+		cancel()
+		if err == nil {
+			a.log.Info("driver told", zap.String("executor", m.ID), zap.Bool("accepted", accepted))
+			return accepted, nil
+		}
+		if errors.Is(err, driver.ErrGone) {
+			return false, fmt.Errorf("%w (%w)", errDriverGone, err)
+		}
+		a.log.Warn("driver not told yet", zap.String("executor", m.ID), zap.Error(err))
+		if pause(ctx, retryPause) != nil {
+			return false, err
+		}
+	}
+}
+
+// tellBySignal lets the executor decommission itself, and waits until the driver no longer offers it as a peer.
+func (a *application) tellBySignal(ctx context.Context, m *member) error {
+	if err := m.process.Signal(syscall.SIGPWR); err != nil {
+		return fmt.Errorf("SIGPWR to executor %s: %w", m.ID, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	for {
+		a.mu.Lock()
+		asks := slices.Clone(a.asks)
+		a.mu.Unlock()
+		for _, ask := range asks {
+			if ask.Executor == m.ID {
+				continue
+			}
+			list, err := a.getPeers(ctx, ask)
+			if err == nil && len(list) > 0 && !slices.Contains(list, m.self) {
+				a.log.Info("executor decommissions itself", zap.String("executor", m.ID))
+				return nil
+			}
+		}
+		if pause(ctx, retryPause/10) != nil {
+			a.log.Warn("the driver does not show the executor as leaving after SIGPWR; going on", zap.String("executor", m.ID))
+			return nil
+		}
+	}
+}
+
+// capDeadline is the application's own last moment: Spark kills a marked executor after
+// spark.executor.decommission.forceKillTimeout.
+func (a *application) capDeadline(copying *movable) time.Time {
+	at, _ := copying.Deadline()
+	timeout, ok := sparkSeconds(a.props["spark.executor.decommission.forceKillTimeout"])
+	if !ok {
+		return at
+	}
+	for _, m := range a.snapshot() {
+		m.mu.Lock()
+		if killed := m.toldAt.Add(timeout - a.margin); m.told && killed.Before(at) {
+			at = killed
+		}
+		m.mu.Unlock()
+	}
+	return at
+}
+
+// sparkSeconds reads a Spark time setting whose unit is seconds when it has none (JavaUtils.timeStringAsSec).
+func sparkSeconds(s string) (time.Duration, bool) {
+	s = strings.ToLower(strings.TrimSpace(s))
+	if s == "" {
+		return 0, false
+	}
+	digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyz")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	units := map[string]time.Duration{
+		"": time.Second, "us": time.Microsecond, "ms": time.Millisecond, "s": time.Second,
+		"m": time.Minute, "min": time.Minute, "h": time.Hour, "d": 24 * time.Hour,
+	}
+	unit, known := units[s[len(digits):]]
+	return time.Duration(n) * unit, known && n >= 0
+}

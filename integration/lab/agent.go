@@ -1,0 +1,204 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/providers/aws/awstest"
+)
+
+// AgentOptions say how Lifeboat runs on a node.
+type AgentOptions struct {
+	Binary string // of lifeboat
+	Poll   time.Duration
+	// Config is more YAML, below the keys that the lab sets itself: node, providers.aws.poll, state, listen, log.
+	Config string
+	Env    []string
+}
+
+// Agent is a lifeboat process of one node, with its own fake of the instance metadata service.
+type Agent struct {
+	Metadata *awstest.Server
+	State    string // its state folder
+	Log      string // path of its log
+	URL      string // of its metrics and status
+
+	options AgentOptions
+	config  string
+	spawner *spawner
+	cmd     *exec.Cmd
+	done    chan struct{}
+}
+
+// StartAgent runs lifeboat for a node and waits until it is ready, that is, until it has seen the metadata answer.
+func (c *Cluster) StartAgent(ctx context.Context, n *Node, o AgentOptions) (*Agent, error) {
+	dir, err := c.mkdir("agent-" + n.Address)
+	if err != nil {
+		return nil, err
+	}
+	metadata, err := awstest.Start("127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		Metadata: metadata, State: filepath.Join(dir, "state"), Log: filepath.Join(dir, "log"), URL: "http://127.0.0.1:" + port,
+		options: o, config: filepath.Join(dir, "lifeboat.yaml"), spawner: c.spawner,
+	}
+	if o.Poll == 0 {
+		a.options.Poll = 500 * time.Millisecond
+	}
+	text := fmt.Sprintf("node: {name: %q, addresses: [%q]}\nproviders: {aws: {poll: %s}}\nstate: %s\nlisten: 127.0.0.1:%s\nlog: {level: debug}\n%s",
+		n.Address, n.Address, a.options.Poll, a.State, port, o.Config)
+	if err := os.WriteFile(a.config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.agents = append(c.agents, a)
+	c.mu.Unlock()
+	return a, a.Start(ctx)
+}
+
+// Start runs the agent (again) and waits until it is ready.
+func (a *Agent) Start(ctx context.Context) error {
+	log, err := os.OpenFile(a.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	a.cmd = exec.Command(a.options.Binary, "agent", "--config", a.config)
+	a.cmd.Env = append(os.Environ(), "AWS_EC2_METADATA_SERVICE_ENDPOINT="+a.Metadata.URL())
+	a.cmd.Env = append(a.cmd.Env, a.options.Env...)
+	a.cmd.Stdout, a.cmd.Stderr = log, log
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := a.spawner.start(a.cmd); err != nil {
+		return err
+	}
+	done, cmd := make(chan struct{}), a.cmd
+	a.done = done
+	go func() {
+		_ = cmd.Wait()
+		close(done)
+	}()
+	return Until(ctx, "the agent is ready", func(ctx context.Context) (bool, error) {
+		select {
+		case <-done:
+			return false, fmt.Errorf("the agent ended; end of its log:\n%s", Tail(a.Log, 30))
+		default:
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.URL+"/readyz", nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return false, nil //nolint:nilerr // not listening yet
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK, nil
+	})
+}
+
+// Announce shows a spot notice in the metadata. EC2's notices have a resolution of a second.
+func (a *Agent) Announce(in time.Duration) { a.Metadata.Announce("terminate", time.Now().Add(in)) }
+
+// Report waits for the end of a rescue and returns its report: the newest, when it is another than the given ones.
+func (a *Agent) Report(ctx context.Context, known ...*report.Report) (*report.Report, error) {
+	var found *report.Report
+	err := Until(ctx, "the agent's report is there", func(context.Context) (bool, error) {
+		paths, _ := filepath.Glob(filepath.Join(a.State, "rescues", "*", "report.json"))
+		for _, path := range paths {
+			r, err := readReport(path)
+			if err != nil {
+				return false, err
+			}
+			if !contains(known, r.ID) {
+				found = r
+				return true, nil
+			}
+		}
+		select {
+		case <-a.done:
+			return false, errors.New("the agent has ended")
+		default:
+			return false, nil
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w; end of its log:\n%s", err, Tail(a.Log, 40))
+	}
+	return found, nil
+}
+
+func contains(list []*report.Report, id string) bool {
+	for _, r := range list {
+		if r.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func readReport(path string) (*report.Report, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var r report.Report
+	return &r, json.Unmarshal(raw, &r)
+}
+
+// Command runs another lifeboat command with the agent's configuration.
+func (a *Agent) Command(ctx context.Context, args ...string) (stdout, stderr string, exit int) {
+	var out, errOut strings.Builder
+	cmd := exec.CommandContext(ctx, a.options.Binary, append(args, "--config", a.config)...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var status *exec.ExitError
+	if err != nil && !errors.As(err, &status) {
+		return out.String(), errOut.String() + err.Error(), -1
+	}
+	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()
+}
+
+// PID is the agent's process id.
+func (a *Agent) PID() int { return a.cmd.Process.Pid }
+
+// Signal sends a signal to the agent.
+func (a *Agent) Signal(sig syscall.Signal) error { return a.cmd.Process.Signal(sig) }
+
+// Wait waits until the agent has ended and returns its exit code.
+func (a *Agent) Wait(ctx context.Context) (int, error) {
+	select {
+	case <-a.done:
+		return a.cmd.ProcessState.ExitCode(), nil
+	case <-ctx.Done():
+		return -1, fmt.Errorf("the agent still runs: %w", ctx.Err())
+	}
+}
+
+// Kill ends the agent without a word.
+func (a *Agent) Kill() {
+	_ = a.cmd.Process.Kill()
+	<-a.done
+}
+
+func (a *Agent) close() {
+	if a.cmd != nil && a.cmd.Process != nil {
+		a.Kill()
+	}
+	_ = a.Metadata.Close()
+}
