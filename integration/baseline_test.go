@@ -4,7 +4,6 @@
 package integration
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -14,10 +13,7 @@ import (
 // TestBaseline takes a node away from Spark with nobody to help. It proves that the measure of all other
 // scenarios, map tasks that ran again, can fail.
 func TestBaseline(t *testing.T) {
-	version := os.Getenv("LIFEBOAT_SPARK")
-	if version == "" {
-		version = "4.3.0"
-	}
+	version := sparkVersion()
 	ctx := deadline(t, 3*time.Minute)
 	c := cluster(t, version)
 	doomed := node(t, c, lab.NodeOptions{Address: "127.0.0.2", Cores: 2})

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"testing"
@@ -10,6 +11,9 @@ import (
 
 	"github.com/lifeboat/lifeboat/integration/lab"
 )
+
+// sparkVersion is for scenarios that one version of Spark is enough for; LIFEBOAT_SPARK names another.
+func sparkVersion() string { return cmp.Or(os.Getenv("LIFEBOAT_SPARK"), "4.3.0") }
 
 // deadline is the test's context, bounded.
 func deadline(t *testing.T, d time.Duration) context.Context {

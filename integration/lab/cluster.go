@@ -35,12 +35,13 @@ type Cluster struct {
 	dir, spark, java, python string
 	log                      io.Writer
 	spawner                  *spawner
-	master                   *process
 
-	mu    sync.Mutex
-	nodes []*Node
-	apps  []*App
-	keep  bool
+	mu     sync.Mutex
+	nodes  []*Node
+	apps   []*App
+	agents []*Agent
+	others []*process // the master, toxiproxy
+	keep   bool
 }
 
 // Start starts a master. The caller adds nodes and must Close the cluster.
@@ -112,7 +113,7 @@ func (c *Cluster) startMaster(ctx context.Context) error {
 		return err
 	}
 	opts := quickJVM + " -Djava.io.tmpdir=" + dir + " -Dspark.master.rest.enabled=false"
-	c.master, err = startProcess(c.spawner, processSpec{
+	master, err := startProcess(c.spawner, processSpec{
 		args: []string{c.spark + "/bin/spark-class", "org.apache.spark.deploy.master.Master",
 			"--host", "127.0.0.1", "--port", "0", "--webui-port", "0"},
 		env: c.base(dir, "SPARK_LOCAL_IP=127.0.0.1", "SPARK_DAEMON_JAVA_OPTS="+opts),
@@ -121,11 +122,12 @@ func (c *Cluster) startMaster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.others = append(c.others, master)
 	start := time.Now()
-	if c.Master, err = c.master.logMatch(ctx, "the master listens", `Starting Spark master at (spark://\S+)`); err != nil {
+	if c.Master, err = master.logMatch(ctx, "the master listens", `Starting Spark master at (spark://\S+)`); err != nil {
 		return err
 	}
-	if c.WebUI, err = c.master.logMatch(ctx, "the master's web page is up", `started at (http://\S+)`); err != nil {
+	if c.WebUI, err = master.logMatch(ctx, "the master's web page is up", `started at (http://\S+)`); err != nil {
 		return err
 	}
 	c.printf("master %s up in %.1f s", c.Master, time.Since(start).Seconds())
@@ -152,17 +154,20 @@ func (c *Cluster) Nodes() []*Node {
 // Close ends every process of the cluster at once and removes its files.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
-	apps, nodes, keep := c.apps, c.nodes, c.keep
-	c.apps, c.nodes = nil, nil
+	apps, nodes, agents, others, keep := c.apps, c.nodes, c.agents, c.others, c.keep
+	c.apps, c.nodes, c.agents, c.others = nil, nil, nil, nil
 	c.mu.Unlock()
+	for _, a := range agents {
+		a.close()
+	}
 	for _, a := range apps {
 		a.proc.kill()
 	}
 	for _, n := range nodes {
 		n.proc.kill()
 	}
-	if c.master != nil {
-		c.master.kill()
+	for _, p := range others {
+		p.kill()
 	}
 	c.spawner.close()
 	if keep {

@@ -48,6 +48,12 @@ type Stage struct {
 	FailureReason     string `json:"failureReason"`
 }
 
+// IsMap says that the stage writes a shuffle of an RDD job (its name is the call site's).
+func (s Stage) IsMap() bool { return strings.HasPrefix(s.Name, "partitionBy ") }
+
+// IsReduce says that the stage reads the shuffle in a round of an RDD job.
+func (s Stage) IsReduce() bool { return strings.HasPrefix(s.Name, "collect ") }
+
 // Stages are all attempts of all stages, newest first.
 func (a *App) Stages(ctx context.Context) ([]Stage, error) {
 	var stages []Stage
