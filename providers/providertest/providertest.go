@@ -88,7 +88,10 @@ func Run(t *testing.T, s Suite) {
 		{"End", testEnd},
 		{"RandomFaults", testRandomFaults},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, s)
+		})
 	}
 }
 

@@ -29,14 +29,15 @@ type watcher struct {
 	reg    *prometheus.Registry
 	stop   func() // ends the run and checks how it ended; may be called again
 
-	mu   sync.Mutex
-	seen []providers.Notice
+	mu     sync.Mutex
+	seen   []providers.Notice
+	latest map[time.Time]providers.Notice // by deadline, without withdrawals
 }
 
 // watch starts a run.
 func watch(t *testing.T, rig Rig) *watcher {
 	t.Helper()
-	w := &watcher{t: t, reg: prometheus.NewPedanticRegistry()}
+	w := &watcher{t: t, reg: prometheus.NewPedanticRegistry(), latest: make(map[time.Time]providers.Notice)}
 	w.source = rig.Source(w.reg)
 	ctx, cancel := context.WithCancel(t.Context())
 	notices, done := make(chan providers.Notice), make(chan error, 1)
@@ -48,6 +49,9 @@ func watch(t *testing.T, rig Rig) *watcher {
 		for n := range notices {
 			w.mu.Lock()
 			w.seen = append(w.seen, n)
+			if !n.Withdrawn {
+				w.latest[n.Deadline.UTC()] = n
+			}
 			w.mu.Unlock()
 		}
 	}()
@@ -77,14 +81,11 @@ func (w *watcher) all() []providers.Notice {
 func (w *watcher) next(deadline time.Time) providers.Notice {
 	w.t.Helper()
 	var found providers.Notice
-	w.await("the notice for "+deadline.String(), func() bool {
-		for _, n := range w.all() {
-			if n.Deadline.Equal(deadline) && !n.Withdrawn {
-				found = n
-				return true
-			}
-		}
-		return false
+	w.await("the notice for "+deadline.String(), func() (ok bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		found, ok = w.latest[deadline.UTC()]
+		return ok
 	})
 	return found
 }
@@ -155,7 +156,7 @@ func (w *watcher) await(what string, cond func() bool) {
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
-	tick := time.NewTicker(200 * time.Microsecond)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		if time.Now().After(deadline) {
