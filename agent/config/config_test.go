@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -173,6 +174,20 @@ func TestPrintIsReadBack(t *testing.T) {
 				t.Errorf("got %+v\nwant %+v\n%s", got, c, b.String())
 			}
 		})
+	}
+}
+
+func TestJSONHasTheSameKeys(t *testing.T) {
+	data, err := json.Marshal(Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse("json", data) // JSON is YAML
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Scan != Default().Scan || got.Migrate != Default().Migrate || got.Listen != Default().Listen {
+		t.Errorf("%s", data)
 	}
 }
 

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -30,6 +32,19 @@ func mapping(v reflect.Value) *yaml.Node {
 	visit(v, "", func(f field) { add(f.name, f.comment(), f.node()) },
 		func(name string, sub reflect.Value) { add(name, "", mapping(sub)) })
 	return m
+}
+
+// MarshalJSON is the configuration with the keys and values of the YAML file: durations as text.
+func (c Config) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	if err := c.Print(&b); err != nil {
+		return nil, err
+	}
+	var tree map[string]any
+	if err := yaml.Unmarshal(b.Bytes(), &tree); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return json.Marshal(tree)
 }
 
 // node is the value as YAML; lists stand in one line.

@@ -148,7 +148,7 @@ func list(b *bytes.Buffer, title string, lines []string) {
 	}
 	fmt.Fprintf(b, "\n%s:\n", title)
 	for _, l := range lines {
-		fmt.Fprintf(b, "  - %s\n", clean(l))
+		fmt.Fprintf(b, "  - %s\n", Plain(l))
 	}
 }
 
@@ -242,14 +242,14 @@ func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 
 func row(t io.Writer, cells ...string) {
 	for i := range cells {
 		lead := cells[i][:len(cells[i])-len(strings.TrimLeft(cells[i], "\n"))]
-		cells[i] = lead + clean(cells[i][len(lead):])
+		cells[i] = lead + Plain(cells[i][len(lead):])
 	}
 	_, _ = fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 }
 
-// clean keeps what came from other processes (host names, errors, paths) from moving the cursor of a
+// Plain keeps what came from other processes (host names, errors, paths) from moving the cursor of a
 // terminal or breaking a table.
-func clean(s string) string {
+func Plain(s string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
 		case c == '\n' || c == '\t' || c == '\r':

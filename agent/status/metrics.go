@@ -56,7 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		outputs:           f.counters("outputs_total", "Map outputs by result.", "result"),
 		bytes:             f.counters("bytes_total", "Bytes of map outputs by result.", "result"),
 		retries:           f.counters("copy_retries_total", "Copies that failed and were begun again, by kind of error.", "kind"),
-		notices:           f.counters("notices_total", "Notices by source and by what was made of them.", "source", "result"),
+		notices:           f.counters("notices_handled_total", "Notices by source and by what was made of them.", "source", "result"),
 		executors:         f.gauge("executors", "Spark executors that run on this node."),
 		outputsAtRisk:     f.gauge("outputs_at_risk", "Map outputs of the running rescue that are neither saved nor lost yet."),
 		bytesAtRisk:       f.gauge("bytes_at_risk", "Bytes of the map outputs that are neither saved nor lost yet."),
