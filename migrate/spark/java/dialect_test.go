@@ -51,3 +51,14 @@ func TestEveryReleaseHasEveryNumber(t *testing.T) {
 		}
 	}
 }
+
+func TestByName(t *testing.T) {
+	for _, name := range Names() {
+		if d, ok := ByName(name); !ok || d.Name != name {
+			t.Errorf("%s: %q, %v", name, d.Name, ok)
+		}
+	}
+	if _, ok := ByName("spark-3.3-scala-2.12"); ok {
+		t.Error("found an unsupported release")
+	}
+}
