@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -38,9 +40,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	got := 0
 	if err := ts.Exec(args[1], args[2:]...); err != nil {
-
-		code, ok := err.(interface{ ExitCode() int })
-		if !ok {
+		var code *exec.ExitError
+		if !errors.As(err, &code) {
 			ts.Fatalf("%v", err)
 		}
 		got = code.ExitCode()
