@@ -6,8 +6,12 @@ import (
 )
 
 const (
-	// keep is the weight that an observation still has after the next one: about the last ten count.
-	keep = 0.9
+	// keep is the weight that an observation still has after the next one: about the last twenty count.
+	keep = 0.95
+	// alike is the relative variance of the sizes below which no slope is looked for. It can be small,
+	// since line's answer lies between all floor and all proportional however noisy the times are. It has to be:
+	// outputs are sent in the order of their worth, so that neighbours are alike in size.
+	alike = 1e-4
 	// reach is how many times larger than the largest output seen an output may be and still be judged
 	// by what was seen. Beyond that a small error in the slope would say anything.
 	reach = 8
@@ -46,7 +50,7 @@ func (e *estimate) observe(bytes int64, took time.Duration) {
 func (e *estimate) line() (floor, perByte float64, ok bool) {
 	meanX, meanY := e.x/e.weight, e.y/e.weight
 	variance := e.xx/e.weight - meanX*meanX
-	if variance < 0.01*meanX*meanX {
+	if variance < alike*meanX*meanX {
 		return 0, 0, false
 	}
 	perByte = (e.xy/e.weight - meanX*meanY) / variance

@@ -41,8 +41,7 @@ type grudge struct {
 	place   *place
 	refused bool
 	counted uint8  // failures here that count
-	acks    uint64 // the place's acknowledgements when the output failed here the last time
-	failed  bool   // acks is set
+	since   uint64 // the copies begun there when the output failed there the last time, 0 for never
 }
 
 // troubled returns the item's trouble, which it makes when there was none.
@@ -77,19 +76,21 @@ func (t *trouble) against(p *place) *grudge {
 	return &t.places[len(t.places)-1]
 }
 
-// blame decides whether a failed try counts against the output, and records it. It counts only when
-// the place acknowledged some other output since this one's last failure there (or, the first time, since this
-// try began): then the place works, and the output is what is odd. Without such a proof it may be the
-// place as a whole (a dead connection, a driver that was stopped), and then all outputs would burn
-// their attempts on it together. So one outage costs an output at most one attempt, however long it lasts.
-func (t *trouble) blame(p *place, acksAtStart uint64) bool {
+// blame decides whether a failed try, the place's copy number n, counts against the output, and records
+// it. It counts only when the place has acknowledged a copy that was begun after this output's last
+// failure there (or, the first time, after this try): then the place works, and the output is what is odd. Without
+// such a proof it may be the place as a whole (a dead connection, a driver that was stopped), and then
+// all outputs would burn their attempts on it together. So one outage costs an output at most one
+// attempt, however long it lasts. Conversely an output that fails although nothing else is left to prove
+// that the place works is tried until the deadline: only time can be lost by that.
+func (t *trouble) blame(p *place, n uint64) bool {
 	g := t.against(p)
-	since := acksAtStart
-	if g.failed {
-		since = g.acks
+	since := n
+	if g.since > 0 {
+		since = g.since
 	}
-	counts := p.acks > since
-	g.failed, g.acks = true, p.acks
+	counts := p.proof > since
+	g.since = p.begun
 	if counts {
 		t.counted++
 		g.counted = min(g.counted+1, never-1)

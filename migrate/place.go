@@ -25,9 +25,10 @@ type place struct {
 
 	inFlight int
 	probes   int    // in flight since the last pause ended
-	acks     uint64 // acknowledgements ever
+	begun    uint64 // copies begun ever, which numbers them from 1
+	proof    uint64 // the highest number that was acknowledged
 
-	failures int // in a row: since the last acknowledgement
+	failures int // in a row: since the last acknowledgement that proves anything
 	refusals int // in a row
 	rounds   int // pauses in a row because of refusals
 	pauses   int // ever
@@ -91,25 +92,33 @@ func (p *place) settle() {
 	p.backoff.Reset()
 }
 
-// acknowledged records a success. It also ends a pause: whatever it was, it is over.
-func (p *place) acknowledged(bytes int64, took time.Duration) {
-	p.acks++
-	p.settle()
-	p.estimate.observe(bytes, took)
+// acknowledged records a success of its copy number n that began after so many pauses. One that was under
+// way when the last pause began ends no doubts: it says nothing about what is begun now.
+func (p *place) acknowledged(n uint64, pausesAtStart int) {
+	p.proof = max(p.proof, n)
+	if pausesAtStart == p.pauses {
+		p.settle()
+	}
 }
 
 // failed records a failed try that began after so many pauses, and says whether the place has to be
 // left alone. Tries that were already under way when a pause began belong to the same outage: they do
 // not make the next pause longer.
 func (p *place) failed(pausesAtStart, giveUpAfter int) bool {
+	if pausesAtStart != p.pauses {
+		return false
+	}
 	p.failures++
-	return pausesAtStart == p.pauses && p.failures >= giveUpAfter
+	return p.failures >= giveUpAfter
 }
 
 // refused is failed for a refusal.
 func (p *place) refused(pausesAtStart int) bool {
+	if pausesAtStart != p.pauses {
+		return false
+	}
 	p.refusals++
-	if pausesAtStart != p.pauses || p.refusals < refusalsInARow {
+	if p.refusals < refusalsInARow {
 		return false
 	}
 	p.rounds++

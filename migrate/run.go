@@ -15,7 +15,7 @@ type flight struct {
 	place  *place
 	dest   Destination
 	began  time.Time
-	acks   uint64 // the place's, at the start
+	number uint64 // of the place's copies
 	pauses int    // the place's, at the start
 }
 
@@ -113,7 +113,8 @@ func (e *Engine) begin(it *item, p *place, now time.Time) {
 	it.claim = nil
 	it.tries++
 	e.move(it, InFlight)
-	f := &flight{item: it, place: p, dest: p.dest, began: now, acks: p.acks, pauses: p.pauses}
+	p.begun++
+	f := &flight{item: it, place: p, dest: p.dest, began: now, number: p.begun, pauses: p.pauses}
 	p.inFlight++
 	p.probes++
 	ctx, out := p.ctx, it.out
@@ -144,7 +145,8 @@ func (e *Engine) land(f *flight, at Location, err error) {
 // landed records an acknowledgement, which is worth nothing if the place is no longer listed.
 func (e *Engine) landed(f *flight, at Location, took time.Duration) {
 	p, it := f.place, f.item
-	p.acknowledged(it.bytes, took)
+	p.acknowledged(f.number, f.pauses)
+	p.estimate.observe(it.bytes, took)
 	switch {
 	case p.usable():
 		e.save(it, p, at, took)
@@ -198,7 +200,7 @@ func (e *Engine) refused(f *flight, err error) {
 func (e *Engine) failed(f *flight, err error) {
 	p, it, now := f.place, f.item, time.Now()
 	t := it.troubled(e.o.Backoff)
-	counts := t.blame(p, f.acks)
+	counts := t.blame(p, f.number)
 	if p.failed(f.pauses, e.o.GiveUpAfter) {
 		e.pause(p, now, err)
 	}
