@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
+
+	"github.com/lifeboat/lifeboat/providers"
 )
 
 const (
@@ -105,7 +107,14 @@ func Handler(o Options) http.Handler {
 		writeJSON(w, code, map[string]any{"ready": len(reasons) == 0, "reasons": reasons})
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, o.Reporter.Status(r.Context()))
+		s := o.Reporter.Status(r.Context())
+		if s.Sources == nil {
+			s.Sources = []providers.Health{}
+		}
+		if s.Executors == nil {
+			s.Executors = []Executor{}
+		}
+		writeJSON(w, http.StatusOK, s)
 	})
 	return mux
 }

@@ -93,10 +93,11 @@ func TestStatusIsReadBack(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil || got.Rescue.Found != 10 || got.Executors[0].PID != 7 {
 		t.Errorf("%v %+v", err, got)
 	}
-	idle := healthy()
-	idle.Rescue = nil
-	if _, body := get(t, idle, "GET", "/status"); !strings.Contains(body, `"rescue": null`) {
-		t.Error(body)
+	_, body = get(t, Status{}, "GET", "/status")
+	for _, want := range []string{`"rescue": null`, `"executors": []`, `"sources": []`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%s lacks %s", body, want)
+		}
 	}
 }
 
