@@ -32,7 +32,11 @@ func TestQueueModel(t *testing.T) {
 					rank[i] = []byte{0, 1, never}[r.IntN(3)]
 				}
 				ranks[it] = rank
-				q.add(it, rank)
+				if last := len(model) - 1; last < 0 || model[last].compare(it.worth) < 0 {
+					q.follow(it, rank)
+				} else {
+					q.add(it, rank)
+				}
 				model = append(model, it)
 				slices.SortFunc(model, func(a, b *item) int { return a.compare(b.worth) })
 			case 2:

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,12 +63,17 @@ func (e *Engine) ranks(it *item) []byte {
 
 // reorder builds the queue anew, after prices or places have changed.
 func (e *Engine) reorder() {
-	e.queue = newQueue()
+	var queued []*item
 	for _, it := range e.found {
 		it.worth = e.prices.of(it.out, it.bytes)
 		if it.lane != nil {
-			e.enqueue(it)
+			queued = append(queued, it)
 		}
+	}
+	slices.SortFunc(queued, func(a, b *item) int { return a.compare(b.worth) })
+	e.queue = newQueue()
+	for _, it := range queued {
+		e.queue.follow(it, e.ranks(it))
 	}
 }
 
