@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
@@ -16,8 +15,8 @@ const (
 )
 
 // Announce tells Spark again where the saved outputs lie that pick chooses (nil: all), through those
-// destinations that are an Announcer; the others are passed over. ctx bounds the whole. Transient errors are tried again. It
-// returns the errors of all destinations together.
+// destinations that are an Announcer; the others are passed over. ctx bounds the whole. Transient errors
+// are tried again. It returns the errors of all destinations together.
 func (e *Engine) Announce(ctx context.Context, pick func(Result) bool) error {
 	var (
 		mu   sync.Mutex
@@ -93,7 +92,7 @@ func (e *Engine) announceBatch(ctx context.Context, p *place, batch []Located) e
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(e.o.Backoff.start()), backoff.WithMaxTries(uint(e.o.Attempts)), backoff.WithMaxElapsedTime(time.Duration(0)))
+	}, backoff.WithBackOff(e.o.Backoff.start()), backoff.WithMaxTries(uint(e.o.Attempts)), backoff.WithMaxElapsedTime(0))
 	switch {
 	case err == nil:
 		e.announced(p, batch)

@@ -44,7 +44,8 @@ type Destination interface {
 	// Target never changes; two destinations with the same Target are the same place.
 	Target() Target
 	// Put stores one output: data acknowledged first, then the index, or nothing that Spark could
-	// read. It is safe to repeat. Errors are classified (see Kind).
+	// read. It is safe to repeat. Errors are classified (see Kind). It returns at once when ctx ends: the
+	// engine waits for it after the deadline, because nothing may be in flight once a rescue is over.
 	Put(ctx context.Context, out *Output) (Location, error)
 }
 

@@ -7,8 +7,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// Backoff is how long to wait after failures: Initial after the first one, doubling, at most Max. Delays are spread by a fifth,
-// and never longer than a quarter of the time left before the deadline.
+// Backoff is how long to wait after failures: Initial after the first one, doubling, at most Max. Delays
+// are spread by a fifth, and never longer than a quarter of the time left before the deadline.
 type Backoff struct {
 	Initial time.Duration // default 200 ms
 	Max     time.Duration // default 5 s
