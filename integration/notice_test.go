@@ -1,0 +1,84 @@
+//go:build integration
+
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/integration/lab"
+)
+
+// fleet is a cluster whose first node is doomed and has an agent.
+type fleet struct {
+	*lab.Cluster
+	doomed *lab.Node
+	agent  *lab.Agent
+	app    *lab.App
+}
+
+// TestNotice is the main job, on every dialect: a spot notice, a rescue, the end of the node by kill -9 with its
+// files removed, and then no map task runs again and no fetch waits for a network timeout.
+func TestNotice(t *testing.T) {
+	for _, version := range []string{"3.5.9", "4.1.4", "4.3.0"} {
+		t.Run(version, func(t *testing.T) {
+			f := launch(t, version, lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, EmptyEvery: 5}, lab.AgentOptions{})
+			first := round(t, f.app)
+			f.agent.Announce(2 * time.Minute)
+			rep := rescued(t, f.agent)
+			must(t, f.doomed.Kill())
+			second := round(t, f.app)
+			if second.MapTasks != 0 || second.Counted > 0 {
+				t.Errorf("%d map tasks ran again, want 0", second.MapTasks)
+			}
+			if slow := first.Took + 20*time.Second; second.Took > slow {
+				t.Errorf("the round after the loss took %v: a fetch waited for a timeout", second.Took)
+			}
+			allSaved(t, rep)
+			t.Logf("Spark %s: rescue took %v, the round after it %v", version, rep.Ended.Sub(rep.Notice.Seen), second.Took)
+		})
+	}
+}
+
+// launch starts a doomed node with two executors, two other nodes, the job's application, and the agent of the doomed node.
+func launch(t *testing.T, version string, job lab.Job, o lab.AgentOptions) *fleet {
+	t.Helper()
+	ctx := deadline(t, 3*time.Minute)
+	f := &fleet{Cluster: cluster(t, version)}
+	decommission := map[string]string{"spark.decommission.enabled": "true"}
+	f.doomed = node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.2", Cores: 2, Conf: decommission})
+	node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.3"})
+	node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.4"})
+	var err error
+	f.app, err = f.Submit(ctx, lab.AppOptions{Job: job})
+	must(t, err)
+	must(t, f.app.WaitExecutors(ctx, 4))
+	o.Binary = binary(t)
+	f.agent, err = f.StartAgent(ctx, f.doomed, o)
+	must(t, err)
+	return f
+}
+
+// rescued waits for the report.
+func rescued(t *testing.T, a *lab.Agent, known ...*report.Report) *report.Report {
+	t.Helper()
+	rep, err := a.Report(deadline(t, 3*time.Minute), known...)
+	must(t, err)
+	return rep
+}
+
+// allSaved fails the test unless everything that was found was saved and every executor was told and ended.
+func allSaved(t *testing.T, rep *report.Report) {
+	t.Helper()
+	if rep.Outcome != report.All {
+		t.Errorf("outcome is %s, want all: %+v", rep.Outcome, rep)
+	}
+	for _, a := range rep.Applications {
+		for _, e := range a.Executors {
+			if !e.Told || !e.Ended {
+				t.Errorf("executor %s of %s: told %v, ended %v", e.ID, a.ID, e.Told, e.Ended)
+			}
+		}
+	}
+}
