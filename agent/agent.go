@@ -270,7 +270,7 @@ func (a *Agent) Rescue(ctx context.Context, r Request) (*report.Report, error) {
 	matches := func(e executor.Executor) bool {
 		return (r.App == "" || r.App == e.App) && (len(r.Executors) == 0 || slices.Contains(r.Executors, e.ID))
 	}
-	if !slices.ContainsFunc(list, matches) {
+	if !slices.ContainsFunc(list, matches) && (r.App != "" || len(r.Executors) > 0) {
 		return nil, errors.Join(ErrNoExecutor, err)
 	}
 	if err := unambiguous(list, r); err != nil {

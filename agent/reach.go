@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"path"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -138,7 +136,7 @@ func (a *application) probe(ctx context.Context, list []java.BlockManagerID) ([]
 	for _, p := range list {
 		ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 		var d java.Dialect
-		d, err = peer.Probe(ctx, a.dialer, net.JoinHostPort(p.Host, strconv.Itoa(p.Port)), a.id, a.dialect)
+		d, err = peer.Probe(ctx, a.dialer, peer.Address(targetOf(p)), a.id, a.dialect)
 		cancel()
 		switch {
 		case err == nil && a.named() && d != a.dialect:

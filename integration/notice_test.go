@@ -23,7 +23,7 @@ type fleet struct {
 func TestNotice(t *testing.T) {
 	for _, version := range []string{"3.5.9", "4.1.4", "4.3.0"} {
 		t.Run(version, func(t *testing.T) {
-			f := launch(t, version, lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, EmptyEvery: 5}, lab.AgentOptions{})
+			f := launch(t, version, lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, MsPerMap: 100, EmptyEvery: 5}, lab.AgentOptions{})
 			first := round(t, f.app)
 			f.agent.Announce(2 * time.Minute)
 			rep := rescued(t, f.agent)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -175,7 +176,7 @@ func (p *Peer) upload(ctx context.Context, conn *wire.Conn, block string, body m
 // connect opens a connection and makes sure that the right executor is at its other end: block
 // manager ports and pod addresses are used again by others.
 func (p *Peer) connect(ctx context.Context) (*wire.Conn, error) {
-	addr := net.JoinHostPort(p.opts.Target.Host, strconv.Itoa(p.opts.Target.Port))
+	addr := Address(p.opts.Target)
 	conn, err := dial(ctx, p.opts.Dialer, addr, p.opts.DialTimeout, p.opts.Stall)
 	if err != nil {
 		return nil, err
@@ -185,6 +186,12 @@ func (p *Peer) connect(ctx context.Context) (*wire.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+// Address is where a target is dialled. Spark writes IPv6 addresses with brackets, and wants them so in
+// its own messages.
+func Address(t migrate.Target) string {
+	return net.JoinHostPort(strings.Trim(t.Host, "[]"), strconv.Itoa(t.Port))
 }
 
 // identify has the executor prove that it is the target.
