@@ -3,6 +3,7 @@ package shuffle
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
 	"os"
@@ -72,14 +73,16 @@ func (o *output) key() key { return key{int32(o.ID.Shuffle), o.ID.Map} }
 
 // blob is one file of an output: a migrate.Blob and a syscall.Conn.
 type blob struct {
-	handle // closed from the beginning when the file is not pinned
-	kind   kind
-	out    *output
-	at     *bucket
-	device uint64
-	inode  uint64
-	size   int64
-	mtime  int64
+	handle   // closed from the beginning when the file is not pinned
+	out      *output
+	at       *bucket
+	size     int64
+	identity uint64
+}
+
+// identity is what must not change between verifying a file and reading it, in 8 bytes.
+func (s *Store) identity(st *unix.Stat_t) uint64 {
+	return maphash.Comparable(s.seed, [4]int64{int64(st.Dev), int64(st.Ino), st.Size, st.Mtim.Nano()})
 }
 
 var (
@@ -88,9 +91,9 @@ var (
 )
 
 // fill sets everything but the descriptor; the blob is not pinned.
-func (b *blob) fill(out *output, k kind, at *bucket, st *unix.Stat_t) {
-	b.out, b.kind, b.at = out, k, at
-	b.device, b.inode, b.size, b.mtime = st.Dev, st.Ino, st.Size, st.Mtim.Nano()
+func (b *blob) fill(out *output, at *bucket, st *unix.Stat_t) {
+	b.out, b.at, b.size = out, at, st.Size
+	b.identity = at.folder.store.identity(st)
 	b.fd = -1
 	b.users.Store(handleClosed)
 }
@@ -166,14 +169,20 @@ func (b *blob) use(f func(fd int)) error {
 		return b.corrupt(err)
 	}
 	defer unix.Close(fd)
-	if st.Dev != b.device || st.Ino != b.inode || st.Size != b.size || st.Mtim.Nano() != b.mtime {
+	if folder.store.identity(&st) != b.identity {
 		return b.corrupt(errors.New("it has changed since it was verified"))
 	}
 	f(fd)
 	return nil
 }
 
-func (b *blob) name() name { return name{b.out.key(), b.kind} }
+func (b *blob) name() name {
+	n := name{mapID: b.out.ID.Map, shuffle: int32(b.out.ID.Shuffle), kind: indexFile}
+	if b == &b.out.data {
+		n.kind = dataFile
+	}
+	return n
+}
 
 func (b *blob) corrupt(err error) error {
 	return &migrate.Error{Op: "read " + b.name().String() + " in " + b.at.folder.name, Kind: migrate.Corrupt, Err: err}

@@ -45,10 +45,11 @@ type candidate struct {
 // files of one output lie where their names' hashes say.
 func (s *Store) join(p *pass) {
 	places := s.places()
+	p.found = make([]Found, 0, len(places)/2)
 	still := make(map[key]pending)
 	for first := 0; first < len(places); {
 		end := first + 1
-		for end < len(places) && places[end].key == places[first].key {
+		for end < len(places) && places[end].key() == places[first].key() {
 			end++
 		}
 		group := places[first:end]
@@ -61,8 +62,8 @@ func (s *Store) join(p *pass) {
 		case out != nil:
 			s.accept(p, out)
 		case state.reason != "":
-			still[group[0].key] = state
-			p.skipped = append(p.skipped, Skipped{ID: s.id(group[0].key), Folder: group[0].at.folder.name, Reason: state.reason})
+			still[group[0].key()] = state
+			p.skipped = append(p.skipped, Skipped{ID: s.id(group[0].key()), Folder: group[0].at.folder.name, Reason: state.reason})
 		}
 	}
 	s.pending = still
@@ -92,7 +93,7 @@ func (s *Store) forgetReturned() {
 		for _, f := range l.folders {
 			for _, b := range f.buckets {
 				before := len(b.names)
-				b.names = slices.DeleteFunc(b.names, func(n name) bool { return s.known[n.key] != nil })
+				b.names = slices.DeleteFunc(b.names, func(n name) bool { return s.known[n.key()] != nil })
 				s.waiting -= before - len(b.names)
 				if len(b.names) == 0 {
 					b.names = nil
@@ -116,7 +117,7 @@ func (s *Store) accept(p *pass, out *output) {
 
 // evaluate returns an output, or why it is not one yet. Both empty: its files have gone.
 func (s *Store) evaluate(p *pass, group []place) (*output, pending) {
-	before, waited := s.pending[group[0].key]
+	before, waited := s.pending[group[0].key()]
 	if waited && before.looked != 0 && before.looked == look(p.now, group) {
 		return nil, before
 	}
@@ -141,7 +142,7 @@ func (s *Store) evaluate(p *pass, group []place) (*output, pending) {
 		}
 	}
 	if i, d := choose(indexes, data); i != nil {
-		return s.build(group[0].key, i, d), pending{}
+		return s.build(group[0].key(), i, d), pending{}
 	}
 	state := pending{reason: reason(group, indexes, data, problems)}
 	if !slices.ContainsFunc(problems, passing) {
@@ -234,11 +235,11 @@ func committed(i, d *candidate) time.Time {
 // build makes the output and pins its files, if the limit allows.
 func (s *Store) build(k key, i, d *candidate) *output {
 	out := &output{Output: migrate.Output{ID: s.id(k), Committed: committed(i, d)}}
-	out.index.fill(out, indexFile, i.at, &i.stat)
+	out.index.fill(out, i.at, &i.stat)
 	out.Index = &out.index
 	files := int64(1)
 	if d != nil {
-		out.data.fill(out, dataFile, d.at, &d.stat)
+		out.data.fill(out, d.at, &d.stat)
 		out.Data = &out.data
 		files = 2
 	} else {

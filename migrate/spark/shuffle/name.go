@@ -20,11 +20,14 @@ const (
 	dataFile
 )
 
-// name is one file of a map output, as found in a folder.
+// name is one file of a map output, as found in a folder. Flat, so that it takes 16 bytes.
 type name struct {
-	key
-	kind kind
+	mapID   int64
+	shuffle int32
+	kind    kind
 }
+
+func (n name) key() key { return key{n.shuffle, n.mapID} }
 
 func (n name) String() string {
 	suffix := ".index"

@@ -10,9 +10,9 @@ import (
 
 func TestParseName(t *testing.T) {
 	for text, want := range map[string]name{
-		"shuffle_0_0_0.index":                            {key{0, 0}, indexFile},
-		"shuffle_3_17_0.data":                            {key{3, 17}, dataFile},
-		"shuffle_2147483647_9223372036854775807_0.index": {key{1<<31 - 1, 1<<63 - 1}, indexFile},
+		"shuffle_0_0_0.index":                            {0, 0, indexFile},
+		"shuffle_3_17_0.data":                            {17, 3, dataFile},
+		"shuffle_2147483647_9223372036854775807_0.index": {1<<63 - 1, 1<<31 - 1, indexFile},
 	} {
 		if got, ok := parseName(text); !ok || got != want || got.String() != text {
 			t.Errorf("%s: %v, %v", text, got, ok)

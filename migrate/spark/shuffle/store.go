@@ -9,6 +9,7 @@ package shuffle
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,7 @@ type Store struct {
 	limit  *Limit
 	log    *zap.Logger
 	closed atomic.Bool
+	seed   maphash.Seed
 
 	scan    sync.Mutex // held by whoever changes what follows
 	roots   []*root
@@ -89,7 +91,7 @@ type Store struct {
 // It fails only if none can be opened; what is wrong with some is returned by the first Scan. An
 // error for a process that has ended is an ErrGone.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{app: o.App, limit: o.Limit, log: o.Log, known: make(map[key]*output), pending: make(map[key]pending), buffer: make([]byte, indexBuffer)}
+	s := &Store{app: o.App, limit: o.Limit, log: o.Log, seed: maphash.MakeSeed(), known: make(map[key]*output), pending: make(map[key]pending), buffer: make([]byte, indexBuffer)}
 	if s.limit == nil {
 		s.limit = NewLimit(0)
 	}

@@ -336,7 +336,7 @@ func (s *Store) readNames(fd int, b *bucket) (bool, error) {
 	complete := true
 	err := entries(fd, ".", func(entry string) bool {
 		n, ok := parseName(entry)
-		if !ok || s.known[n.key] != nil {
+		if !ok || s.known[n.key()] != nil {
 			return true
 		}
 		complete = s.waiting < maxWaiting
