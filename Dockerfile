@@ -1,6 +1,6 @@
 # The binary is built outside (make image does both): it is static and needs nothing of its base but CA
 # certificates.
-ARG BASE=gcr.io/distroless/static-debian12:nonroot
+ARG BASE=scratch
 FROM ${BASE}
 ARG VERSION=dev
 LABEL org.opencontainers.image.title="lifeboat" \
