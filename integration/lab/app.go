@@ -138,8 +138,8 @@ func (c *Cluster) submitArgs(o AppOptions, dir string) string {
 		"spark.executor.memory":                strconv.Itoa(orElse(o.ExecutorMemoryMB, 512)) + "m",
 		"spark.port.maxRetries":                "64",
 		"spark.sql.warehouse.dir":              filepath.Join(dir, "warehouse"),
-		"spark.driver.extraJavaOptions":        quickJVM + " -Djava.io.tmpdir=" + dir,
-		"spark.executor.extraJavaOptions":      "-XX:+UseSerialGC -XX:-UsePerfData -Xshare:auto",
+		"spark.driver.extraJavaOptions":        c.quickJVM(),
+		"spark.executor.extraJavaOptions":      c.quickJVM(), // a benchmark gives others
 		"spark.ui.showConsoleProgress":         "false",
 		"spark.sql.autoBroadcastJoinThreshold": "-1",
 		"spark.sql.shuffle.partitions":         strconv.Itoa(orElse(o.Job.Reduces, 4)),

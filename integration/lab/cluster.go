@@ -79,10 +79,10 @@ func (c *Cluster) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(c.dir, "conf"), 0o755); err != nil {
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.dir, "conf", "log4j2.properties"), []byte(logging), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(c.dir, "log4j2.properties"), []byte(logging), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(c.dir, "job.py"), []byte(driverProgram), 0o644)
@@ -112,7 +112,7 @@ func (c *Cluster) startMaster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opts := quickJVM + " -Djava.io.tmpdir=" + dir + " -Dspark.master.rest.enabled=false"
+	opts := c.quickJVM() + " -Dspark.master.rest.enabled=false"
 	master, err := startProcess(c.spawner, processSpec{
 		args: []string{c.spark + "/bin/spark-class", "org.apache.spark.deploy.master.Master",
 			"--host", "127.0.0.1", "--port", "0", "--webui-port", "0"},

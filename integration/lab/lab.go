@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -77,16 +78,24 @@ func (c *Cluster) base(tmp string, more ...string) []string {
 	env := []string{
 		"PATH=" + c.java + "/bin:" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8",
 		"JAVA_HOME=" + c.java,
-		"SPARK_HOME=" + c.spark, "SPARK_CONF_DIR=" + c.dir + "/conf",
-		"SPARK_LAUNCHER_OPTS=" + quickJVM, "SPARK_USER=lab", "TMPDIR=" + tmp,
+		"SPARK_HOME=" + c.spark, "SPARK_CONF_DIR=" + c.spark + "/conf", // not there: the class archive wants the same class path always
+		"SPARK_LAUNCHER_OPTS=" + smallJVM, "SPARK_USER=lab", "TMPDIR=" + tmp,
+		"JDK_JAVA_OPTIONS=-XX:-UsePerfData -Djava.io.tmpdir=" + tmp + // executors inherit it: nothing is left in /tmp
+			" -Dlog4j2.configurationFile=" + filepath.Join(c.dir, "log4j2.properties"),
 		"PYSPARK_PYTHON=" + c.python, "PYSPARK_DRIVER_PYTHON=" + c.python,
 		"SPARK_DAEMON_MEMORY=256m",
 	}
 	return append(env, more...)
 }
 
-// quickJVM are options for JVMs that have to start fast and do little; no file is left in /tmp.
-const quickJVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xshare:auto"
+// smallJVM are options for JVMs that have to start fast and do little.
+const smallJVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
+// quickJVM are those options for JVMs that run Spark: its classes come from an archive made when it was
+// installed. Both together take two thirds off the CPU time of a start.
+func (c *Cluster) quickJVM() string {
+	return smallJVM + " -XX:SharedArchiveFile=" + filepath.Join(c.spark, "spark.jsa")
+}
 
 // definitions are settings as a JVM's -D options, in a fixed order.
 func definitions(conf map[string]string) string {

@@ -81,7 +81,7 @@ func (n *Node) spec(o NodeOptions) processSpec {
 			"--host", o.Address, "--port", "0", "--webui-port", "0", "--work-dir", filepath.Join(n.dir, "work"),
 			"--cores", strconv.Itoa(o.Cores), "--memory", strconv.Itoa(o.MemoryMB) + "m", c.Master},
 		env: c.base(tmp, "SPARK_LOCAL_IP="+o.Address, "SPARK_LOCAL_DIRS="+strings.Join(n.local, ","),
-			"SPARK_DAEMON_JAVA_OPTS="+quickJVM+" -Djava.io.tmpdir="+tmp,
+			"SPARK_DAEMON_JAVA_OPTS="+c.quickJVM(),
 			"SPARK_WORKER_OPTS="+strings.TrimSpace(definitions(o.Conf))),
 		dir: n.dir, log: filepath.Join(n.dir, "log"),
 	}
