@@ -3,27 +3,22 @@
 package integration
 
 import (
-	"fmt"
+	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/lifeboat/lifeboat/integration/lab"
 )
 
-// build makes the lifeboat binary of this source tree, once.
+// build makes the lifeboat binary once for all tests.
 var build = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "lifeboat-binary-")
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "lifeboat")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "../cmd/lifeboat")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
+	return lab.Build(context.Background(), dir)
 })
 
 func TestMain(m *testing.M) {
