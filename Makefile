@@ -12,7 +12,8 @@ BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b
 
 SPARKS  := 3.5.9 4.1.4 4.3.0
 TOOLS   := java golangci-lint gotestsum toxiproxy $(SPARKS:%=spark-%)
-install := bash integration/tools/install.sh
+buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
+install  := bash integration/tools/install.sh
 
 .DEFAULT_GOAL := help
 .PHONY: help build test lint unit integration demo bench fuzz image clean tools $(TOOLS:%=tools-%)
@@ -20,8 +21,8 @@ install := bash integration/tools/install.sh
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: ## Build bin/lifeboat, one static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lifeboat ./cmd/lifeboat
+build: ## Build bin/lifeboat, one static binary (its version comes from git)
+	CGO_ENABLED=0 go build -trimpath -buildvcs=$(buildvcs) -ldflags '-s -w' -o bin/lifeboat ./cmd/lifeboat
 
 test: lint unit integration ## Lint, unit tests, and scenarios on real Spark
 
