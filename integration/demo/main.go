@@ -33,15 +33,16 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "say how the clusters are started")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Stdout, o); err != nil {
+	err := run(ctx, os.Stdout, o)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
 // run plays both acts and compares them.
-func run(ctx context.Context, w io.Writer, o options) error {
+func run(ctx context.Context, w io.Writer, o options) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	o.job.Reduces = 8
@@ -49,7 +50,7 @@ func run(ctx context.Context, w io.Writer, o options) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(filepath.Dir(bin))
+	defer func() { err = errors.Join(err, os.RemoveAll(filepath.Dir(bin))) }()
 	fmt.Fprintf(w, "Spark %s on three nodes; a job of %d map tasks, %d KiB each. Then one node is taken.\n",
 		o.spark, o.job.Maps, o.job.KiBPerMap)
 	without, err := act(ctx, w, o, "without Lifeboat", nil)

@@ -105,7 +105,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		}
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
-			return false, nil //nolint:nilerr // not listening yet
+			return false, nil // not listening yet
 		}
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusOK, nil

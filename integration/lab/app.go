@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -47,8 +47,8 @@ type answer struct {
 	Error   string
 	Seconds float64
 	Counted int
-	Result  any
-	Want    any
+	Result  json.RawMessage // compared as text: its numbers have 64 bits
+	Want    json.RawMessage
 }
 
 // Round is what one round of the job came to.
@@ -58,8 +58,8 @@ type Round struct {
 	MapTasks int
 	Counted  int           // the same by an accumulator that each map raises; -1 for SQL
 	Took     time.Duration // of the Spark job alone
-	Result   any
-	Exact    bool // Result is what it has to be, computed without the cluster
+	Result   string        // as JSON
+	Exact    bool          // Result is what it has to be, computed without the cluster
 }
 
 // Submit starts a driver and waits until it has its SparkContext. Executors may still be starting: see
@@ -259,8 +259,8 @@ func (r *Running) Wait(ctx context.Context) (Round, error) {
 	}
 	after, err := r.app.MapTasksRun(ctx)
 	return Round{
-		MapTasks: after - r.before, Counted: got.Counted, Result: got.Result,
-		Took: time.Duration(got.Seconds * float64(time.Second)), Exact: reflect.DeepEqual(got.Result, got.Want),
+		MapTasks: after - r.before, Counted: got.Counted, Result: string(got.Result),
+		Took: time.Duration(got.Seconds * float64(time.Second)), Exact: bytes.Equal(got.Result, got.Want),
 	}, err
 }
 
