@@ -2,6 +2,7 @@ package migrate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -52,7 +53,9 @@ func BenchmarkEngine(b *testing.B) {
 		}
 		b.ReportMetric(n/time.Since(start).Seconds(), "outputs/s")
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			b.Fatal(err)
+		}
 		if p := e.Progress(); p.Saved.Outputs != n {
 			b.Fatalf("%+v", p)
 		}

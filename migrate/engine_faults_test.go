@@ -265,7 +265,7 @@ func TestNotBegunInVain(t *testing.T) {
 		m := memory("1", watch, migratetest.Takes(100*ms, speed))
 		costs := map[int64]time.Duration{}
 		for i := range int64(200) {
-			size := int64(1e4 + 4e3*(i*7919%97)) // up to 400 kB
+			size := 1e4 + 4e3*(i*7919%97) // up to 400 kB
 			l.Add(migratetest.HollowOutput(i, size))
 			costs[i] = time.Duration(size * size) // large ones are worth more per byte
 		}

@@ -18,7 +18,7 @@ var errUnsettled = errors.New("not settled yet")
 func (e *Engine) Settled(ctx context.Context) error {
 	for {
 		changed, verdict := e.ask()
-		if verdict != errUnsettled {
+		if !errors.Is(verdict, errUnsettled) {
 			return verdict
 		}
 		select {
@@ -37,7 +37,7 @@ func (e *Engine) ask() (<-chan struct{}, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v := e.verdict()
-	if v == errUnsettled {
+	if errors.Is(v, errUnsettled) {
 		e.waiting++
 	}
 	return e.changed, v
@@ -91,7 +91,7 @@ func (e *Engine) prospect(verdict error, ranks string, bytes int64) error {
 		if bytes <= p.limit {
 			return errUnsettled
 		}
-		if verdict == ErrNoDestination {
+		if errors.Is(verdict, ErrNoDestination) {
 			verdict = ErrTooLate
 		}
 	}

@@ -43,12 +43,12 @@ func FuzzReplay(f *testing.F) {
 	_ = j.Lost(output(1), 5, "gone")
 	_ = j.Done("none", 4)
 	_ = j.Close()
-	real, err := os.ReadFile(filepath.Join(Folder(s.dir, id1), journalFile))
+	valid, err := os.ReadFile(filepath.Join(Folder(s.dir, id1), journalFile))
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(real)
-	f.Add(real[:len(real)-7])
+	f.Add(valid)
+	f.Add(valid[:len(valid)-7])
 	f.Add([]byte(noticeLine + "{}\n\n\x00\n" + noticeLine))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := replay("f", bytes.NewReader(data))

@@ -32,9 +32,6 @@ const (
 	lockFile      = "lock"
 )
 
-// ours are the names that the agent itself makes in a state folder.
-var ours = []string{rescuesFolder, lockFile, "applications.json", "applications.json.tmp"}
-
 var rescueID = regexp.MustCompile(`^\d{8}-\d{6}-[0-9a-f]{4}$`)
 
 // NewID makes a rescue's id from the time of its beginning: 20261121-101502-7f3a. Ids sort by time
@@ -116,7 +113,7 @@ func own(dir string) error {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	for _, e := range entries {
-		if !slices.Contains(ours, e.Name()) && !ValidID(e.Name()) {
+		if !isOurs(e.Name()) {
 			return fmt.Errorf("state folder: %s is open to others (mode %04o) and holds things that are not Lifeboat's, as %q: set a folder of its own",
 				dir, info.Mode().Perm(), e.Name())
 		}
@@ -125,6 +122,15 @@ func own(dir string) error {
 		return fmt.Errorf("state folder: %w", err)
 	}
 	return nil
+}
+
+// isOurs is true for the names that the agent itself makes in a state folder.
+func isOurs(name string) bool {
+	switch name {
+	case rescuesFolder, lockFile, "applications.json", "applications.json.tmp":
+		return true
+	}
+	return ValidID(name)
 }
 
 // Dir is the state folder.

@@ -5,14 +5,6 @@ import (
 	"strings"
 )
 
-// remedies say what would have helped against a reason of loss (the words of migrate.Reason).
-var remedies = map[string]string{
-	"deadline":       "The time was too short for all outputs: raise migrate.connections or migrate.inFlight, have more peers, or lower deadline.margin.",
-	"no destination": "No peer took the outputs: keep executors of the same application on other nodes, with free disk (spark.storage.decommission.shuffleBlocks.maxDiskSize also bounds what they take).",
-	"attempts":       "Copies failed again and again: look at the peers' logs and the network between the nodes.",
-	"corrupt":        "Files changed or could not be read after they were found: look at this node's disk.",
-}
-
 // advice is what a person should do next, most urgent first.
 func (r *Report) advice() []string {
 	var lines []string
@@ -64,13 +56,28 @@ func (r *Report) remedies() []string {
 	for _, a := range r.Applications {
 		for _, l := range a.Losses {
 			word, _, _ := strings.Cut(l.Reason, ":")
-			if text := remedies[word]; text != "" && !done[word] {
+			if text := remedy(word); text != "" && !done[word] {
 				done[word] = true
 				lines = append(lines, text)
 			}
 		}
 	}
 	return lines
+}
+
+// remedy says what would have helped against a reason of loss (the words of migrate.Reason); empty if nothing would.
+func remedy(reason string) string {
+	switch reason {
+	case "deadline":
+		return "The time was too short for all outputs: raise migrate.connections or migrate.inFlight, have more peers, or lower deadline.margin."
+	case "no destination":
+		return "No peer took the outputs: keep executors of the same application on other nodes, with free disk (spark.storage.decommission.shuffleBlocks.maxDiskSize also bounds what they take)."
+	case "attempts":
+		return "Copies failed again and again: look at the peers' logs and the network between the nodes."
+	case "corrupt":
+		return "Files changed or could not be read after they were found: look at this node's disk."
+	}
+	return ""
 }
 
 func (r *Report) rddBlocksLost() int {

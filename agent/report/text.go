@@ -15,14 +15,6 @@ const (
 	shownSkipped  = 10
 )
 
-// headlines say what an outcome means.
-var headlines = map[Outcome]string{
-	All:     "all saved",
-	Some:    "some lost",
-	None:    "nothing saved",
-	Nothing: "nothing to save",
-}
-
 // Text writes the report for a person's eyes.
 func (r *Report) Text(w io.Writer) error {
 	var b bytes.Buffer
@@ -37,7 +29,7 @@ func (r *Report) Text(w io.Writer) error {
 
 func (r *Report) head(b *bytes.Buffer) {
 	found, saved, lost := r.Total()
-	headline := headlines[r.Outcome]
+	headline := r.Outcome.headline()
 	if r.DryRun {
 		headline = "dry run, nothing was done; it would be: " + headline
 	}
@@ -72,7 +64,7 @@ func (a *Application) text(b *bytes.Buffer, dry bool) {
 	if a.Name != "" {
 		name = fmt.Sprintf("%s %q", a.ID, a.Name)
 	}
-	fmt.Fprintf(b, "\nApplication %s: %s\n", name, headlines[a.Outcome])
+	fmt.Fprintf(b, "\nApplication %s: %s\n", name, a.Outcome.headline())
 	t := table(b)
 	row(t, "  driver", strings.TrimSpace(a.Driver+spark(a.Spark)))
 	if a.Error != "" {
@@ -162,7 +154,7 @@ func ListText(w io.Writer, reports []*Report) error {
 	row(t, "RESCUE", "BEGAN (UTC)", "NOTICE", "RESULT", "SAVED", "LOST", "TOOK", "LEFT")
 	for _, r := range reports {
 		_, saved, lost := r.Total()
-		result := headlines[r.Outcome]
+		result := r.Outcome.headline()
 		if r.DryRun {
 			result = "dry run: " + result
 		}
@@ -170,6 +162,21 @@ func ListText(w io.Writer, reports []*Report) error {
 			saved.String(), lost.String(), Seconds(r.Ended.Sub(r.Began).Seconds()), Seconds(r.SecondsLeft))
 	}
 	return t.Flush()
+}
+
+// headline says what an outcome means.
+func (o Outcome) headline() string {
+	switch o {
+	case All:
+		return "all saved"
+	case Some:
+		return "some lost"
+	case None:
+		return "nothing saved"
+	case Nothing:
+		return "nothing to save"
+	}
+	return ""
 }
 
 func (e Executor) told() string {

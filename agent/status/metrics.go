@@ -40,12 +40,11 @@ type Metrics struct {
 	recomputeIncurred prometheus.Counter
 }
 
-// leadBuckets span the lead times of the clouds: from a missed deadline to two minutes and more.
-var leadBuckets = []float64{0, 1, 2, 5, 10, 20, 30, 60, 90, 120, 300}
-
 // NewMetrics makes all metrics and registers them; it panics when they are registered already.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	f := factory{reg}
+	// The lead times of the clouds: from a missed deadline to two minutes and more.
+	leadBuckets := []float64{0, 1, 2, 5, 10, 20, 30, 60, 90, 120, 300}
 	m := &Metrics{
 		rescues:           f.counters("rescues_total", "Rescues that ended, by outcome.", "outcome"),
 		running:           f.gauge("rescue_running", "1 while a rescue runs."),

@@ -70,15 +70,14 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // Serve answers until ctx ends, lets running answers finish for a moment, and returns nil; any other
 // end is an error.
 func (s *Server) Serve(ctx context.Context) error {
-	stopped := make(chan error, 1)
+	stopped := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 		defer cancel()
-		err := s.http.Shutdown(grace)
-		if err != nil {
+		if err := s.http.Shutdown(grace); err != nil {
 			_ = s.http.Close()
 		}
-		stopped <- err
+		close(stopped)
 	})
 	err := s.http.Serve(s.listener)
 	if !unhook() && errors.Is(err, http.ErrServerClosed) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -31,7 +30,7 @@ func (c *cli) agentCommand() *cobra.Command {
 				return err
 			}
 			if printConfig {
-				return c.write(cfg, func(w io.Writer) error { return cfg.Print(w) })
+				return c.write(cfg, cfg.Print)
 			}
 			return c.agent(cmd.Context(), cfg)
 		},

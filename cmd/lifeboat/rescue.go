@@ -45,7 +45,7 @@ func (c *cli) rescueCommand() *cobra.Command {
 	return cmd
 }
 
-func (f rescueFlags) check(cfg config.Config) error {
+func (f rescueFlags) check() error {
 	if f.deadline <= 0 || f.deadline > maxDeadline {
 		return usage(fmt.Errorf("--deadline: %s is out of range: give more than 0s and at most %s", f.deadline, config.Duration(maxDeadline)))
 	}
@@ -62,7 +62,7 @@ func (c *cli) rescue(ctx context.Context, f rescueFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := f.check(cfg); err != nil {
+	if err := f.check(); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)

@@ -141,8 +141,9 @@ func (s *Source) watch(ctx context.Context) {
 			if filepath.Base(e.Name) == s.name {
 				s.poke()
 			}
-		case <-w.Errors:
-			s.poke() // the queue overflowed, perhaps
+		case err := <-w.Errors: // the queue overflowed, perhaps
+			s.o.Log.Debug("file events may be missing", zap.String("source", Name), zap.Error(err))
+			s.poke()
 		case <-again.C:
 			_ = w.Add(s.folder)
 		case <-ctx.Done():

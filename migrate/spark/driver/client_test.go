@@ -121,12 +121,12 @@ func TestQuestions(t *testing.T) {
 
 // TestLearnsNumbers plays a driver whose class numbers are those of another Scala version.
 func TestLearnsNumbers(t *testing.T) {
-	told, real := dialect(t, "3.5.9", "2.12"), dialect(t, "3.5.9", "2.13")
+	told, known := dialect(t, "3.5.9", "2.12"), dialect(t, "3.5.9", "2.13")
 	s := wiretest.NewServer(t, wiretest.Script{Handle: func(s *wiretest.Session, r wiretest.Request) {
 		e, _ := wire.DecodeEndpointMessage(r.Body)
-		if string(e.Payload) != string(real.ExecutorDecommissioning("1")) {
+		if string(e.Payload) != string(known.ExecutorDecommissioning("1")) {
 			s.Fail(r.ID, fmt.Sprintf("java.io.InvalidClassException: org.apache.spark.scheduler.cluster.CoarseGrainedClusterMessages$ExecutorDecommissioning; local class incompatible: stream classdesc serialVersionUID = %d, local class serialVersionUID = %d\n\tat java.base",
-				told.UIDs.ExecutorDecommissioning, real.UIDs.ExecutorDecommissioning))
+				told.UIDs.ExecutorDecommissioning, known.UIDs.ExecutorDecommissioning))
 			return
 		}
 		s.Answer(r.ID, golden(t, "3.5.9-2.12", "true"))
@@ -140,7 +140,7 @@ func TestLearnsNumbers(t *testing.T) {
 	if n := len(s.Requests()); n != 3 {
 		t.Errorf("%d requests: the number must be learned once", n)
 	}
-	if c.Dialect().UIDs.ExecutorDecommissioning != real.UIDs.ExecutorDecommissioning {
+	if c.Dialect().UIDs.ExecutorDecommissioning != known.UIDs.ExecutorDecommissioning {
 		t.Error("nothing learned")
 	}
 }
@@ -240,10 +240,12 @@ func TestReconnects(t *testing.T) {
 		t.Errorf("new connection: %v, %v", ok, err)
 	}
 	s.Close()
-	var err error
-	for err == nil || !errors.Is(err, ErrGone) { // the end of the old connection may be noticed in between
-		if _, err = c.Decommission(t.Context(), "1"); t.Context().Err() != nil {
-			t.Fatal("never gone")
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for gone := false; !gone; { // the end of the old connection may be noticed in between
+		_, err := c.Decommission(ctx, "1")
+		if gone = errors.Is(err, ErrGone); !gone && ctx.Err() != nil {
+			t.Fatalf("never gone: %v", err)
 		}
 	}
 }

@@ -137,7 +137,7 @@ func (r *REST) request(ctx context.Context, path string, read func(io.Reader) er
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
 		return statusError(path, resp.StatusCode)
 	}
 	body := &cappedReader{r: resp.Body, left: maxREST}

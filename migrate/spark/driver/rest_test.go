@@ -43,7 +43,7 @@ func driverUI(t *testing.T, version, app string) *httptest.Server {
 			if err != nil {
 				t.Error(err)
 			}
-			w.Write(data)
+			fmt.Fprintf(w, "%s", data)
 		})
 	}
 	serve("/version", "version")
@@ -144,7 +144,7 @@ func checkCosts(t *testing.T, r *REST, want map[int64]Task) {
 func TestFindRESTFindsNothing(t *testing.T) {
 	other := driverUI(t, "3.5.9", "another-app")
 	// Knows every application, as a history server behind the port might, but answers with another's id.
-	liar := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"id":"x"}`)) }))
+	liar := start(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":"x"}`) }))
 	r, err := FindREST(t.Context(), &net.Dialer{}, "127.0.0.1", "app-1", []int{portOf(t, other), portOf(t, liar), freePort(t)})
 	if r != nil || !errors.Is(err, ErrNoREST) || errors.Is(err, ErrGone) {
 		t.Errorf("%v, %v", r, err)
@@ -192,48 +192,45 @@ func TestRESTErrors(t *testing.T) {
 	elsewhere := driverUI(t, "4.3.0", "app-1")
 	for name, c := range map[string]struct {
 		handler http.HandlerFunc
-		want    error
+		want    error // nil: any error but ErrGone and ErrSlow
+		code    int   // of the *StatusError; 0 for other errors
 	}{
 		"unknown app": {func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "unknown app: app-1", http.StatusNotFound)
-		}, ErrGone},
+		}, ErrGone, 404},
 		"server error": {func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "boom", http.StatusInternalServerError)
-		}, &StatusError{"/api/v1/applications/app-1/executors", 500}},
+		}, nil, 500},
 		"redirect to another host": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound)
-		}, &StatusError{"/api/v1/applications/app-1/executors", 302}},
+		}, nil, 302},
 		"redirects in a circle": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusFound)
-		}, &StatusError{"/api/v1/applications/app-1/executors", 302}},
+		}, nil, 302},
 		"endless": {func(w http.ResponseWriter, _ *http.Request) {
-			w.Write([]byte(`[{"id":"`))
+			fmt.Fprint(w, `[{"id":"`)
 			for chunk := []byte(strings.Repeat("x", 1<<20)); ; {
 				if _, err := w.Write(chunk); err != nil {
 					return
 				}
 			}
-		}, ErrTooLarge},
-		"no JSON":  {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }, nil},
-		"no array": {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("{}")) }, nil},
-		"cut":      {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`[{"id":"1","isActive":true}`)) }, nil},
+		}, ErrTooLarge, 0},
+		"no JSON":  {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }, nil, 0},
+		"no array": {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }, nil, 0},
+		"cut":      {func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"id":"1","isActive":true}`) }, nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			executors, err := restOf(t, start(t, c.handler), "app-1").Executors(t.Context())
+			switch {
+			case c.want != nil && !errors.Is(err, c.want):
+				t.Errorf("%v", err)
+			case c.want == nil && (err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrSlow)):
+				t.Errorf("%v", err)
+			}
 			var status *StatusError
-			switch want := c.want.(type) {
-			case *StatusError:
-				if !errors.As(err, &status) || *status != *want || errors.Is(err, ErrGone) {
-					t.Errorf("%v", err)
-				}
-			case nil:
-				if err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrSlow) {
-					t.Errorf("%v", err)
-				}
-			default:
-				if !errors.Is(err, want) {
-					t.Errorf("%v", err)
-				}
+			if isStatus := errors.As(err, &status); isStatus != (c.code != 0) ||
+				isStatus && *status != (StatusError{"/api/v1/applications/app-1/executors", c.code}) {
+				t.Errorf("%v, want status %d", err, c.code)
 			}
 			if executors != nil {
 				t.Errorf("half an answer: %v", executors)
@@ -315,13 +312,13 @@ func TestTaskCostsLimits(t *testing.T) {
 func TestTaskCostsTime(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/applications/app-1/stages", func(w http.ResponseWriter, _ *http.Request) {
-		w.Write([]byte(`[{"stageId":1,"shuffleWriteBytes":1,"numCompleteTasks":1},{"stageId":0,"shuffleWriteBytes":1,"numCompleteTasks":1},
-			{"stageId":5,"shuffleWriteBytes":0,"numCompleteTasks":9},{"stageId":3,"shuffleWriteBytes":1,"numCompleteTasks":2}]`))
+		fmt.Fprint(w, `[{"stageId":1,"shuffleWriteBytes":1,"numCompleteTasks":1},{"stageId":0,"shuffleWriteBytes":1,"numCompleteTasks":1},
+			{"stageId":5,"shuffleWriteBytes":0,"numCompleteTasks":9},{"stageId":3,"shuffleWriteBytes":1,"numCompleteTasks":2}]`)
 	})
 	mux.HandleFunc("GET /api/v1/applications/app-1/stages/1/0/taskList", func(w http.ResponseWriter, _ *http.Request) {
-		w.Write([]byte(`[{"taskId":1,"executorId":"1","status":"SUCCESS","duration":7,"taskMetrics":{"executorRunTime":5}},
+		fmt.Fprint(w, `[{"taskId":1,"executorId":"1","status":"SUCCESS","duration":7,"taskMetrics":{"executorRunTime":5}},
 			{"taskId":2,"executorId":"1","status":"FAILED","duration":7},{"taskId":3,"executorId":"2","status":"SUCCESS","duration":-9},
-			{"taskId":4,"executorId":"2","status":"SUCCESS","duration":9223372036854775807}]`))
+			{"taskId":4,"executorId":"2","status":"SUCCESS","duration":9223372036854775807}]`)
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	mux.HandleFunc("GET /api/v1/applications/app-1/stages/0/0/taskList", func(_ http.ResponseWriter, r *http.Request) {

@@ -111,10 +111,10 @@ func (r *REST) shuffleStages(ctx context.Context) ([]stage, error) {
 	return stages, nil
 }
 
-// stageCosts adds the successful tasks of one stage, until costs has max of them.
-func (r *REST) stageCosts(ctx context.Context, s stage, max int, costs map[int64]Task) error {
-	for offset := 0; len(costs) < max; {
-		n := min(taskPage, max-len(costs))
+// stageCosts adds the successful tasks of one stage, until costs has enough of them.
+func (r *REST) stageCosts(ctx context.Context, s stage, enough int, costs map[int64]Task) error {
+	for offset := 0; len(costs) < enough; {
+		n := min(taskPage, enough-len(costs))
 		path := r.appPath(fmt.Sprintf("/stages/%d/%d/taskList?offset=%d&length=%d&sortBy=-runtime&status=success",
 			s.ID, s.Attempt, offset, n))
 		got := 0

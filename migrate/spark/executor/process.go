@@ -93,7 +93,7 @@ func (p *Process) Done(ctx context.Context) error {
 func (p *Process) wait() {
 	if err := p.conn.Read(readable); err != nil {
 		// The poller's own error for a closed file is not os.ErrClosed.
-		p.err = fmt.Errorf("process %d: wait: %w (%v)", p.PID, os.ErrClosed, err)
+		p.err = fmt.Errorf("process %d: wait: %w (%w)", p.PID, os.ErrClosed, err)
 		close(p.broken)
 		return
 	}

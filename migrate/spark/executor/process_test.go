@@ -39,12 +39,13 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(l.Addr().(*net.TCPAddr).Port)
 	}
-	io.Copy(io.Discard, os.Stdin)
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		os.Exit(1)
+	}
 }
 
 type child struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
 	ports []int
 }
 
@@ -55,13 +56,16 @@ func startChild(t *testing.T, kind string, argv []string, env ...string) *child 
 		t.Fatal(err)
 	}
 	cmd := &exec.Cmd{Path: self, Args: argv, Env: append([]string{childVariable + "=" + kind}, env...)}
-	stdin, _ := cmd.StdinPipe()
-	stdout, _ := cmd.StdoutPipe()
+	_, errIn := cmd.StdinPipe() // stays open until Wait
+	stdout, errOut := cmd.StdoutPipe()
+	if err := errors.Join(errIn, errOut); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stdin.Close(); cmd.Process.Kill(); cmd.Wait() })
-	c := &child{cmd: cmd, stdin: stdin}
+	killAtEnd(t, cmd)
+	c := &child{cmd: cmd}
 	lines := bufio.NewScanner(stdout)
 	for range 2 {
 		if !lines.Scan() {
@@ -76,6 +80,14 @@ func startChild(t *testing.T, kind string, argv []string, env ...string) *child 
 		}
 	}
 	return c
+}
+
+// killAtEnd leaves no process behind. Both calls fail when it has ended before.
+func killAtEnd(t *testing.T, cmd *exec.Cmd) {
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
@@ -117,7 +129,7 @@ func TestWithoutHandler(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Skip(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	killAtEnd(t, cmd)
 	if pwr, err := handles("/proc", cmd.Process.Pid, syscall.SIGPWR); err != nil || pwr {
 		t.Errorf("got %v, %v", pwr, err)
 	}
@@ -169,7 +181,9 @@ func TestProcessLife(t *testing.T) {
 	if _, err := StartTime("/proc", c.pid()); !errors.Is(err, ErrGone) {
 		t.Errorf("a zombie's start time: %v", err)
 	}
-	c.cmd.Wait()
+	if err := c.cmd.Wait(); err == nil {
+		t.Error("the signal ended it without a trace")
+	}
 	if err := p.Signal(syscall.SIGTERM); !errors.Is(err, ErrGone) {
 		t.Errorf("signal after the end: %v", err)
 	}

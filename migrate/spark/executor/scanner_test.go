@@ -52,7 +52,9 @@ func (f *fakeProc) add(p fakeProcess) {
 	f.write(p.pid, "status", "Name:\t"+p.comm+"\nSigCgt:\t"+p.sigCgt+"\n")
 	for i, target := range p.fds {
 		link := filepath.Join(f.root, strconv.Itoa(p.pid), "fd", strconv.Itoa(i))
-		os.MkdirAll(filepath.Dir(link), 0o755)
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			f.t.Fatal(err)
+		}
 		if err := os.Symlink(target, link); err != nil && !os.IsExist(err) {
 			f.t.Fatal(err)
 		}
@@ -149,8 +151,10 @@ func TestScanReportsWhatItCannotRead(t *testing.T) {
 	proc.add(fakeProcess{pid: 13, start: 4, comm: "java", argv: []string{"java", standaloneBackend, "--app-id", "a"}})
 	proc.add(fakeProcess{pid: 14, start: 5, comm: "java", argv: append(executorArgv("app-1", "3", "h"), strings.Repeat("y", 300<<10))})
 	// Reading a directory fails in another way than a missing file.
-	os.Remove(filepath.Join(proc.root, "11", "environ"))
-	os.Mkdir(filepath.Join(proc.root, "11", "environ"), 0o700)
+	environ := filepath.Join(proc.root, "11", "environ")
+	if err := errors.Join(os.Remove(environ), os.Mkdir(environ, 0o700)); err != nil {
+		t.Fatal(err)
+	}
 
 	found, err := NewScanner(Finder{Proc: proc.root}).Scan(t.Context())
 	if got := ids(found); !reflect.DeepEqual(got, []string{"app-1/0", "app-1/3"}) {

@@ -164,7 +164,7 @@ func TestUnexpectedObjects(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	for _, name := range []string{"peers-list-3", "appconfig", "true", "rpcfailure"} {
 		data := golden(t, "4.3.0-2.13", name)
-		for n := range len(data) {
+		for n := range data {
 			if _, err := parse(data[:n]); !errors.Is(err, ErrMalformed) {
 				t.Fatalf("%s cut at %d: %v", name, n, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -96,17 +97,18 @@ func TestRareContent(t *testing.T) {
 
 func TestBlockManagerContent(t *testing.T) {
 	good := BlockManagerID{"1", "h", 7337}
-	withRack := append(good.external()[:len(good.external())-1], 1)
+	plain := good.external()
+	withRack := slices.Concat(plain[:len(plain)-1], []byte{1})
 	for name, c := range map[string]struct {
 		raw []byte
 		ok  bool
 	}{
-		"plain":             {good.external(), true},
-		"topology":          {append(withRack, utf("/rack")...), true},
+		"plain":             {plain, true},
+		"topology":          {slices.Concat(withRack, utf("/rack")), true},
 		"topology missing":  {withRack, false},
 		"port 0":            {BlockManagerID{"1", "h", 0}.external(), false},
 		"port too high":     {BlockManagerID{"1", "h", 70_000}.external(), false},
-		"cut in the port":   {good.external()[:8], false},
+		"cut in the port":   {plain[:8], false},
 		"no host":           {utf("1"), false},
 		"nothing":           {nil, false},
 		"length over bytes": {[]byte{0xFF, 0xFF, 'x'}, false},

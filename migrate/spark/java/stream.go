@@ -155,12 +155,11 @@ func (p *parser) text(n uint64) string {
 }
 
 // assign gives v the next handle.
-func (p *parser) assign(v value) int {
+func (p *parser) assign(v value) {
 	if p.objects++; p.objects > maxHandles {
 		p.tooLarge("number of objects")
 	}
 	p.handles = append(p.handles, v)
-	return len(p.handles) - 1
 }
 
 func (p *parser) reference() value {

@@ -293,7 +293,7 @@ func look(now time.Time, group []place) uint64 {
 	h := fnv.New64a()
 	for _, pl := range group {
 		c, err := openData(pl)
-		if err != nil && err != unix.ENOENT && err != errNotRegular {
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, errNotRegular) {
 			return 0
 		}
 		if err != nil {

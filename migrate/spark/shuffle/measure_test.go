@@ -55,7 +55,9 @@ func BenchmarkScan(b *testing.B) {
 	b.Run("idle", func(b *testing.B) {
 		s := open(19_000)
 		defer s.Close()
-		s.Scan(b.Context())
+		if _, _, err := s.Scan(b.Context()); err != nil {
+			b.Fatal(err)
+		}
 		for b.Loop() {
 			if list, _, err := s.Scan(b.Context()); len(list) != 0 || err != nil {
 				b.Fatal(len(list), err)

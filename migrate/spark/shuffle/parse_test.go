@@ -73,7 +73,7 @@ func TestVerifyIndex(t *testing.T) {
 	if _, err := verifyIndex(nil, maxIndex+8, nil); !errors.As(err, &bad) {
 		t.Errorf("over the cap: %v", err)
 	}
-	if _, err := verifyIndex(bytes.NewReader(index(0)), 16, make([]byte, 64)); err != io.EOF && err != io.ErrUnexpectedEOF {
+	if _, err := verifyIndex(bytes.NewReader(index(0)), 16, make([]byte, 64)); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("shorter than its size: %v", err)
 	}
 }

@@ -193,14 +193,18 @@ func TestRealProcessRoot(t *testing.T) {
 	n.must(os.Symlink(dir+"/real", dir+"/link")) // absolute symlinks of local directories are fine
 	cmd := exec.Command("sleep", "60")
 	n.must(cmd.Start())
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() { // both fail when it has ended before
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
 	pid := cmd.Process.Pid
 	if _, err := Open(t.Context(), Options{Roots: []Root{{PID: pid, Start: 1}}}); !errors.Is(err, ErrGone) {
 		t.Errorf("another process's start time: %v", err)
 	}
 	s := n.open(Options{Roots: []Root{{PID: pid, Dirs: []string{dir + "/link"}}, {PID: 1 << 30, Dirs: []string{"/"}}}})
 	n.must(cmd.Process.Kill())
-	cmd.Wait()
+	_, err := cmd.Process.Wait()
+	n.must(err)
 	list, _, err := s.Scan(t.Context()) // the first look comes after its end
 	if len(list) != 1 || !errors.Is(err, ErrGone) {
 		t.Fatalf("%d found, %v", len(list), err)
@@ -328,7 +332,7 @@ func TestBlobReads(t *testing.T) {
 	}{{0, 4, "0123", nil}, {6, 4, "6789", nil}, {6, 5, "6789", io.EOF}, {10, 1, "", io.EOF}, {99, 1, "", io.EOF}, {3, 0, "", nil}} {
 		buf := make([]byte, c.size)
 		got, err := data.ReadAt(buf, c.off)
-		if string(buf[:got]) != c.want || err != c.err {
+		if string(buf[:got]) != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%+v: %q, %v", c, buf[:got], err)
 		}
 	}

@@ -171,9 +171,7 @@ func (w *watcher) run(ctx context.Context) {
 		case err := <-degraded:
 			degraded = nil // once is enough; its buffer then swallows the others
 			w.log.Warn("folders can't be watched: looking again and again instead", zap.Error(err), zap.Duration("every", rescan))
-			ticker := time.NewTicker(rescan)
-			defer ticker.Stop()
-			again = ticker.C
+			again = time.Tick(rescan)
 		case <-again:
 			w.tick()
 		}

@@ -65,6 +65,7 @@ type Conn struct {
 	epoch    time.Time
 	progress atomic.Int64 // when a byte last moved, in nanoseconds since epoch
 	lastID   atomic.Int64
+	frames   framePool
 
 	// writer is the right to write frames: a channel, so that waiting for it can end with a context.
 	writer chan struct{}
@@ -121,9 +122,9 @@ func NewConn(nc net.Conn, o Options) *Conn {
 func (c *Conn) Call(ctx context.Context, body []byte) ([]byte, error) {
 	id := c.lastID.Add(1)
 	if len(body) > inlineBody {
-		return c.roundTrip(ctx, id, appendRPCHead(frames.get(), TypeRPCRequest, id, len(body)), bytes.NewReader(body))
+		return c.roundTrip(ctx, id, appendRPCHead(c.frames.get(), TypeRPCRequest, id, len(body)), bytes.NewReader(body))
 	}
-	return c.roundTrip(ctx, id, RPCRequest{ID: id, Body: body}.Append(frames.get()), nil)
+	return c.roundTrip(ctx, id, RPCRequest{ID: id, Body: body}.Append(c.frames.get()), nil)
 }
 
 // Upload streams a block and returns the payload of the acknowledgement, which comes after the block is
@@ -142,7 +143,7 @@ func (c *Conn) Upload(ctx context.Context, meta []byte, body Body) ([]byte, erro
 		return nil, &BodyError{Err: fmt.Errorf("size of %d bytes", size)}
 	}
 	id := c.lastID.Add(1)
-	frame := UploadStream{ID: id, Meta: meta, Length: size}.Append(frames.get())
+	frame := UploadStream{ID: id, Meta: meta, Length: size}.Append(c.frames.get())
 	switch {
 	case size == 0:
 		body = nil
@@ -151,7 +152,7 @@ func (c *Conn) Upload(ctx context.Context, meta []byte, body Body) ([]byte, erro
 		head := len(frame)
 		frame = append(frame, make([]byte, size)...)
 		if err := readBody(body, frame[head:], 0); err != nil {
-			frames.put(frame)
+			c.frames.put(frame)
 			return nil, err
 		}
 		body = nil
@@ -164,12 +165,12 @@ func (c *Conn) Upload(ctx context.Context, meta []byte, body Body) ([]byte, erro
 func (c *Conn) roundTrip(ctx context.Context, id int64, frame []byte, body Body) ([]byte, error) {
 	due, err := c.expect(ctx, id)
 	if err != nil {
-		frames.put(frame)
+		c.frames.put(frame)
 		return nil, err
 	}
 	defer c.forget(id)
 	whole, err := c.write(ctx, due, frame, body)
-	frames.put(frame)
+	c.frames.put(frame)
 	if err != nil {
 		return nil, err
 	}

@@ -32,17 +32,17 @@ func appendFrameHead(dst []byte, t FrameType, n int) []byte {
 	return append(dst, byte(t))
 }
 
-// ReadFrame reads one frame and returns its type and message. A message of more than max bytes is
+// ReadFrame reads one frame and returns its type and message. A message of more than limit bytes is
 // refused with ErrProtocol before anything is allocated for it. A clean end before the first byte is
 // io.EOF, any other end io.ErrUnexpectedEOF. The streamed body of an UploadStream is left unread.
-func ReadFrame(r io.Reader, max int) (FrameType, []byte, error) {
+func ReadFrame(r io.Reader, limit int) (FrameType, []byte, error) {
 	var head [frameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return 0, nil, err
 	}
 	t := FrameType(head[8])
 	n := binary.BigEndian.Uint64(head[:8])
-	if n < frameHead || n-frameHead > uint64(max) {
+	if n < frameHead || n-frameHead > uint64(limit) {
 		return t, nil, fmt.Errorf("%w: frame of %d bytes and type %d", ErrProtocol, n, t)
 	}
 	message, err := readGrowing(r, int(n-frameHead))

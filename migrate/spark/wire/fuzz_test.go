@@ -72,11 +72,11 @@ func FuzzBlockMessages(f *testing.F) {
 }
 
 func FuzzLocalDirs(f *testing.F) {
-	real, err := hex.DecodeString(realLocalDirs)
+	recorded, err := hex.DecodeString(realLocalDirs)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(real)
+	f.Add(recorded)
 	f.Add(LocalDirs(Folders{"1", []string{"/a", "/b"}}, Folders{"2", nil}))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		dirs, err := DecodeLocalDirs(message)

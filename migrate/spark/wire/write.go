@@ -23,15 +23,15 @@ const (
 	sendfileChunk = 1 << 20
 )
 
-// frames holds buffers for a frame with an inline body, or for one chunk.
-var frames = framePool{sync.Pool{New: func() any {
-	b := make([]byte, 0, inlineBody+1<<10)
-	return &b
-}}}
-
+// framePool holds buffers for a frame with an inline body, or for one chunk.
 type framePool struct{ pool sync.Pool }
 
-func (p *framePool) get() []byte { return (*p.pool.Get().(*[]byte))[:0] }
+func (p *framePool) get() []byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, inlineBody+1<<10)
+}
 
 // put takes a buffer back, unless it has outgrown its use.
 func (p *framePool) put(b []byte) {
@@ -67,7 +67,7 @@ func (c *Conn) write(ctx context.Context, due <-chan answer, frame []byte, body 
 	case err == nil:
 		return true, nil
 	case errors.As(err, &bad):
-		c.fail(fmt.Errorf("%w: %v", ErrAborted, err)) // the others must not take it for their own body
+		c.fail(fmt.Errorf("%w: %s", ErrAborted, err.Error())) // the others must not take it for their own body
 		return false, err
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		c.fail(ErrAborted)
@@ -105,8 +105,8 @@ func (c *Conn) writeAll(b []byte) error {
 // writeBody sends a body piece by piece, with sendfile when both sides can.
 func (c *Conn) writeBody(due <-chan answer, body Body) error {
 	file := c.sendfileSource(body)
-	buf := frames.get()[:copyChunk]
-	defer frames.put(buf)
+	buf := c.frames.get()[:copyChunk]
+	defer c.frames.put(buf)
 	for off, size := int64(0), body.Size(); off < size; {
 		if len(due) > 0 {
 			return errAnswered

@@ -51,7 +51,7 @@ func (f *Fault) Write(p []byte) (int, error) {
 	n, _ := f.allow(&f.writeLimit, len(p))
 	done, err := f.Conn.Write(p[:n])
 	if err == nil && n < len(p) {
-		f.Conn.Close()
+		f.Close()
 		err = ErrBroken
 	}
 	return done, err
