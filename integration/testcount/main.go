@@ -62,6 +62,7 @@ func countFile(w io.Writer, name string) (counts, error) {
 // count reads the events of one run (see `go doc test2json`).
 func count(w io.Writer, r io.Reader) (counts, error) {
 	var c counts
+	blamed := map[string]bool{} // packages with a failed test
 	for d := json.NewDecoder(r); ; {
 		var e struct{ Action, Package, Test string }
 		if err := d.Decode(&e); errors.Is(err, io.EOF) {
@@ -69,6 +70,11 @@ func count(w io.Writer, r io.Reader) (counts, error) {
 		} else if err != nil {
 			return c, err
 		}
+		if e.Action == "fail" && e.Test == "" && blamed[e.Package] {
+			c.packages++
+			continue
+		}
+		blamed[e.Package] = blamed[e.Package] || e.Action == "fail"
 		c.add(w, e.Action, e.Package, e.Test)
 	}
 }

@@ -12,7 +12,7 @@ func TestCount(t *testing.T) {
 		want         counts
 	}{
 		{"passed", `{"Action":"pass","Package":"p","Test":"A"}{"Action":"pass","Package":"p"}`, counts{packages: 1, passed: 1}},
-		{"failed", `{"Action":"fail","Package":"p","Test":"A"}{"Action":"fail","Package":"p"}`, counts{packages: 1, failed: 2}},
+		{"failed", `{"Action":"fail","Package":"p","Test":"A"}{"Action":"fail","Package":"p"}`, counts{packages: 1, failed: 1}},
 		{"build failed", `{"Action":"fail","Package":"p"}`, counts{packages: 1, failed: 1}},
 		{"skipped", `{"Action":"skip","Package":"p","Test":"A"}{"Action":"pass","Package":"p"}`, counts{packages: 1, skipped: 1}},
 		{"no test files", `{"Action":"skip","Package":"p"}{"Action":"output","Package":"p"}`, counts{}},
