@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -97,7 +95,7 @@ func (r *rescue) discover(ctx context.Context) executor.Found {
 	defer r.mu.Unlock()
 	for _, e := range found.Executors {
 		if r.concerns(e) {
-			r.hosts[canonical(e.Host)] = true
+			r.hosts[executor.NormalAddress(e.Host)] = true
 		}
 	}
 	return found
@@ -309,7 +307,7 @@ func (r *rescue) untilTaken() time.Duration {
 func (r *rescue) isHere(host string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.hosts[canonical(host)]
+	return r.hosts[executor.NormalAddress(host)]
 }
 
 func (r *rescue) problem(err error) {
@@ -319,13 +317,4 @@ func (r *rescue) problem(err error) {
 		r.problems = append(r.problems, text)
 		r.log.Warn("problem", zap.Error(err))
 	}
-}
-
-// canonical makes names and addresses comparable.
-func canonical(host string) string {
-	host = strings.Trim(host, "[]")
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
-	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
