@@ -145,7 +145,7 @@ func (r *rescue) embarkLeft(workers []executor.Worker) {
 		}
 		a := r.application(k.App)
 		a.left = &k
-		a.leftRoots = []shuffle.Root{{Proc: r.proc, PID: workers[0].PID, Dirs: k.LocalDirs}}
+		a.leftRoots = []shuffle.Root{{Proc: r.proc, PID: workers[0].PID, Start: workers[0].Start, Dirs: k.LocalDirs}}
 	}
 }
 
