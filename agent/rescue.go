@@ -233,10 +233,14 @@ func decommissionWorker(w executor.Worker) error {
 	return p.Signal(syscall.SIGPWR)
 }
 
-// allTold waits until every application has told its driver; false when one could not.
+// allTold waits until every application has told its driver; false when one could not. One without executors
+// here has nothing to tell.
 func (r *rescue) allTold(ctx context.Context) bool {
 	apps := r.applications()
 	for _, a := range apps {
+		if a.left != nil {
+			continue
+		}
 		select {
 		case <-a.told:
 			continue
@@ -245,7 +249,7 @@ func (r *rescue) allTold(ctx context.Context) bool {
 		select {
 		case <-a.told:
 		case <-a.finished:
-			if !isClosed(a.told) && a.left == nil {
+			if !isClosed(a.told) {
 				return false
 			}
 		case <-ctx.Done():
