@@ -44,11 +44,11 @@ integration: $(SPARKS:%=tools-spark-%) tools-java tools-toxiproxy ## Scenarios o
 	@dir=$$($(install) gotestsum); "$$dir/gotestsum" --format testname --format-hide-empty-pkg \
 		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 25m ./integration/...
 
-demo: ## Take a node from a Spark job, without and with Lifeboat
-	go run ./integration/demo
+demo: tools-java tools-spark-4.3.0 ## Take a node from a Spark job, without and with Lifeboat
+	@go run ./integration/demo
 
-bench: ## Measure copying against Spark's own migration
-	go test -tags integration -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m ./integration/...
+bench: tools-java tools-spark-4.3.0 ## Measure copying against Spark's own migration
+	@go run ./integration/bench
 
 fuzz: ## Run each fuzz test for FUZZTIME (10s)
 	@for pkg in $$(go list ./...); do \

@@ -16,12 +16,7 @@ import (
 func getJSON(ctx context.Context, url string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return call(ctx, http.MethodGet, url, nil, into)
-}
-
-// call makes one request and reads the JSON of its answer, unless into is nil.
-func call(ctx context.Context, method, url string, body io.Reader, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -30,12 +25,9 @@ func call(ctx context.Context, method, url string, body io.Reader, into any) err
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= http.StatusMultipleChoices {
+	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
-		return fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, text)
-	}
-	if into == nil {
-		return nil
+		return fmt.Errorf("%s: %s: %s", url, resp.Status, text)
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
 }
