@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -95,7 +97,7 @@ func (r *rescue) discover(ctx context.Context) executor.Found {
 	defer r.mu.Unlock()
 	for _, e := range found.Executors {
 		if r.concerns(e) {
-			r.hosts[executor.NormalAddress(e.Host)] = true
+			r.hosts[canonical(e.Host)] = true
 		}
 	}
 	return found
@@ -145,7 +147,7 @@ func (r *rescue) embarkLeft(workers []executor.Worker) {
 		}
 		a := r.application(k.App)
 		a.left = &k
-		a.leftRoots = []shuffle.Root{{Proc: r.proc, PID: workers[0].PID, Start: workers[0].Start, Dirs: k.LocalDirs}}
+		a.leftRoots = []shuffle.Root{{Proc: r.proc, PID: workers[0].PID, Dirs: k.LocalDirs}}
 	}
 }
 
@@ -233,14 +235,10 @@ func decommissionWorker(w executor.Worker) error {
 	return p.Signal(syscall.SIGPWR)
 }
 
-// allTold waits until every application has told its driver; false when one could not. One without executors
-// here has nothing to tell.
+// allTold waits until every application has told its driver; false when one could not.
 func (r *rescue) allTold(ctx context.Context) bool {
 	apps := r.applications()
 	for _, a := range apps {
-		if a.left != nil {
-			continue
-		}
 		select {
 		case <-a.told:
 			continue
@@ -249,7 +247,7 @@ func (r *rescue) allTold(ctx context.Context) bool {
 		select {
 		case <-a.told:
 		case <-a.finished:
-			if !isClosed(a.told) {
+			if !isClosed(a.told) && a.left == nil {
 				return false
 			}
 		case <-ctx.Done():
@@ -311,7 +309,7 @@ func (r *rescue) untilTaken() time.Duration {
 func (r *rescue) isHere(host string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.hosts[executor.NormalAddress(host)]
+	return r.hosts[canonical(host)]
 }
 
 func (r *rescue) problem(err error) {
@@ -321,4 +319,13 @@ func (r *rescue) problem(err error) {
 		r.problems = append(r.problems, text)
 		r.log.Warn("problem", zap.Error(err))
 	}
+}
+
+// canonical makes names and addresses comparable.
+func canonical(host string) string {
+	host = strings.Trim(host, "[]")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
 }

@@ -54,7 +54,11 @@ func replace(path string, data []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return journal.SyncFolder(dir)
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // List returns the newest n reports, newest first; n <= 0 is all. Reports that can't be read are in the error,

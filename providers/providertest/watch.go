@@ -57,23 +57,17 @@ func watch(t *testing.T, rig Rig) *watcher {
 	}()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		returned(t, done)
+		select {
+		case err := <-done:
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("Run returned %v, want the context's error", err)
+			}
+		case <-time.After(patience):
+			t.Error("Run does not return after its context has ended")
+		}
 	})
 	t.Cleanup(w.stop)
 	return w
-}
-
-// returned waits for the end of a Run whose context has ended.
-func returned(t *testing.T, done <-chan error) {
-	t.Helper()
-	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("Run returned %v, want the context's error", err)
-		}
-	case <-time.After(patience):
-		t.Error("Run does not return after its context has ended")
-	}
 }
 
 // all returns what was sent so far.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/wire"
@@ -39,7 +40,7 @@ func newREST(d wire.Dialer, host string, port int, app string, connect, timeout 
 		defer cancel()
 		return d.DialContext(ctx, network, addr)
 	}
-	address := wire.Address(host, port)
+	address := net.JoinHostPort(unbracketed(host), strconv.Itoa(port))
 	return &REST{
 		base:    "http://" + address,
 		app:     app,

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lifeboat/lifeboat/integration/lab"
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/peer"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+	"github.com/lifeboat/lifeboat/migrate/spark/java"
+)
+
+// cores are those of each executor: what production executors have at least.
+const cores = 4
+
+// Addresses that no other lab uses: an agent of another one would take this node for its own.
+const doomedAddress = "127.0.9.2"
+
+var peerAddresses = []string{"127.0.9.3", "127.0.9.4"}
+
+// scene is an application all of whose map outputs lie on one executor, with two more to take them.
+type scene struct {
+	*lab.Cluster
+	bench  *bench
+	doomed *lab.Node
+	peers  []*lab.Node
+	app    *lab.App
+	victim *executor.Process
+	names  []string // of the shuffle files that the victim holds
+	bytes  int64
+}
+
+// decommission are the settings under which Spark moves shuffle data by itself; all else is default.
+var decommission = map[string]string{
+	"spark.decommission.enabled":                       "true",
+	"spark.storage.decommission.enabled":               "true",
+	"spark.storage.decommission.shuffleBlocks.enabled": "true",
+	"spark.executor.extraJavaOptions":                  "-Xshare:auto", // in place of the lab's, which start fast and compute slowly
+	"spark.driver.extraJavaOptions":                    "-Xshare:auto",
+}
+
+// open runs the maps while the doomed node is the only one, then adds the peers.
+func (b *bench) open(ctx context.Context, wk work) (*scene, error) {
+	var log io.Writer
+	if b.verbose {
+		log = os.Stderr
+	}
+	c, err := lab.Start(ctx, lab.Options{Spark: b.spark, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if b.keep {
+		c.KeepFiles()
+		fmt.Fprintln(b.w, "files are kept in", c.Dir())
+	}
+	s := &scene{Cluster: c, bench: b}
+	s.doomed, err = c.AddNode(ctx, lab.NodeOptions{
+		Address: doomedAddress, Cores: cores, Conf: map[string]string{"spark.decommission.enabled": "true"},
+	})
+	if err != nil {
+		return s, err
+	}
+	s.app, err = c.Submit(ctx, lab.AppOptions{
+		ExecutorCores: cores, ExecutorMemoryMB: 1024, Conf: decommission,
+		Job: lab.Job{Maps: wk.maps, Reduces: 4, KiBPerMap: wk.kib},
+	})
+	if err != nil {
+		return s, err
+	}
+	if err := s.runMaps(ctx, wk); err != nil {
+		return s, err
+	}
+	if err := s.addPeers(ctx); err != nil {
+		return s, err
+	}
+	if b.cold {
+		return s, nil
+	}
+	return s, s.warm(ctx)
+}
+
+func (s *scene) runMaps(ctx context.Context, wk work) error {
+	if err := s.app.WaitExecutors(ctx, 1); err != nil {
+		return err
+	}
+	first, err := s.app.Round(ctx)
+	if err != nil {
+		return err
+	}
+	if !first.Exact || first.MapTasks != wk.maps {
+		return fmt.Errorf("the first round is wrong: %+v", first)
+	}
+	held, err := shuffleFiles(s.doomed.LocalDirs())
+	if err != nil {
+		return err
+	}
+	for _, f := range held {
+		s.names = append(s.names, f.name)
+		s.bytes += f.bytes
+	}
+	if len(s.names) != 2*wk.maps {
+		return fmt.Errorf("the executor holds %d shuffle files, want %d", len(s.names), 2*wk.maps)
+	}
+	executors := s.doomed.Executors()
+	if len(executors) != 1 {
+		return fmt.Errorf("%d executors on the doomed node, want 1", len(executors))
+	}
+	start, err := executor.StartTime("/proc", executors[0].PID)
+	if err != nil {
+		return err
+	}
+	s.victim, err = executor.Open(executors[0].PID, start)
+	return err
+}
+
+func (s *scene) addPeers(ctx context.Context) error {
+	var starts errgroup.Group
+	s.peers = make([]*lab.Node, 2)
+	for i, address := range peerAddresses {
+		starts.Go(func() (err error) {
+			s.peers[i], err = s.AddNode(ctx, lab.NodeOptions{Address: address, Cores: cores})
+			return err
+		})
+	}
+	if err := starts.Wait(); err != nil {
+		return err
+	}
+	return s.app.WaitExecutors(ctx, 1+len(s.peers))
+}
+
+// warmUps are how many blocks each peer receives before the clock runs.
+const warmUps = 400
+
+// warm sends outputs of no shuffle to the peers, so that their code for receiving, and the driver's for
+// hearing of it, is compiled for whoever comes then.
+func (s *scene) warm(ctx context.Context) error {
+	dialect, _, ok := java.ForVersion(s.Spark, "2.13")
+	if !ok {
+		return fmt.Errorf("no dialect for Spark %s", s.Spark)
+	}
+	for _, n := range s.peers {
+		on, err := s.app.ExecutorsOn(ctx, n.Address)
+		if err != nil || len(on) != 1 {
+			return fmt.Errorf("%d executors on %s: %w", len(on), n.Address, err)
+		}
+		p := peer.New(peer.Options{
+			Target: migrate.Target{Executor: on[0].ID, Host: on[0].Host(), Port: on[0].Port()}, App: s.app.ID, Dialect: dialect,
+			Dialer: dialer, Connections: cores,
+		})
+		err = warmPeer(ctx, p, s.app.ID)
+		p.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// warmShuffle is an id that the application never reaches.
+const warmShuffle = 1 << 20
+
+func warmPeer(ctx context.Context, p *peer.Peer, app string) error {
+	var puts errgroup.Group
+	puts.SetLimit(2 * cores)
+	for i := range warmUps / 2 {
+		puts.Go(func() error {
+			_, err := p.Put(ctx, &migrate.Output{
+				ID: migrate.OutputID{App: app, Shuffle: warmShuffle, Map: int64(i)}, Index: blob(40), Data: blob(16 << 10),
+			})
+			return err
+		})
+	}
+	return puts.Wait()
+}
