@@ -49,6 +49,21 @@ func TestStoppedDriver(t *testing.T) {
 	}
 }
 
+// TestStoppedPlace: what was on its way to a destination that has stopped waits for one stall, and then goes to the
+// other one, however idle the stopped one looks.
+func TestStoppedPlace(t *testing.T) {
+	run(t, time.Hour, migrate.Options{InFlight: 1}, func(l *lab) {
+		stopped := memory("1", migratetest.StallsUntil(l.start.Add(time.Hour), 4*sec))
+		good := memory("2", migratetest.Takes(10*ms, 0))
+		l.SetDestinations(destinations(stopped, good))
+		l.Add(outputs(2, 10)...)
+		l.settled(nil)
+		if e := l.elapsed(); e > 5*sec {
+			t.Errorf("took %v, a stall is 4 s", e)
+		}
+	})
+}
+
 // TestPoison: an output that fails everywhere is given up, and costs the others nothing.
 func TestPoison(t *testing.T) {
 	poison := migratetest.Only(func(o *migrate.Output) bool { return o.ID.Map == 0 }, migratetest.Fails())

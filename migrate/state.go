@@ -40,7 +40,8 @@ func (e *Engine) requeue(it *item, now time.Time, delay time.Duration) {
 }
 
 // ranks is the item's lane: how gladly it goes to each of the listed places. Where it has failed it goes less
-// gladly, so that another destination is tried before the output is given up.
+// gladly, also when the failure was none of its own: a place that has stopped would hold it up until its stall
+// again, while another one that is idle could take it.
 func (e *Engine) ranks(it *item) []byte {
 	ranks := make([]byte, len(e.places))
 	for i, p := range e.places {
@@ -53,8 +54,8 @@ func (e *Engine) ranks(it *item) []byte {
 		case class < 0, g != nil && g.refused:
 			ranks[i] = never
 			continue
-		case g != nil:
-			class += int(g.counted)
+		case g != nil && g.since > 0:
+			class += max(int(g.counted), 1)
 		}
 		ranks[i] = byte(min(class, never-1))
 	}
