@@ -20,7 +20,9 @@ type movable struct {
 // withMovable derives a context that ends at the given moment, with its parent, or by cancel.
 func withMovable(parent context.Context, at time.Time) (*movable, context.CancelFunc) {
 	m := &movable{Context: parent, at: at, done: make(chan struct{})}
+	m.mu.Lock() // a deadline that has passed ends it at once, which needs the timer
 	m.timer = time.AfterFunc(time.Until(at), func() { m.end(context.DeadlineExceeded) })
+	m.mu.Unlock()
 	stop := context.AfterFunc(parent, func() { m.end(parent.Err()) })
 	return m, func() {
 		stop()

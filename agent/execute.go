@@ -12,6 +12,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/journal"
 	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
 	"github.com/lifeboat/lifeboat/providers"
 )
@@ -61,7 +62,7 @@ func (a *Agent) newRescue(o order) (*rescue, error) {
 		apps: map[string]*application{}, hosts: map[string]bool{}, quiet: make(chan struct{}), began: time.Now(),
 	}
 	for _, h := range a.cfg.Node.Addresses {
-		r.hosts[canonical(h)] = true
+		r.hosts[executor.NormalAddress(h)] = true
 	}
 	var err error
 	if o.resume == nil {

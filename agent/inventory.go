@@ -63,17 +63,17 @@ func (a *Agent) countOutputs(ctx context.Context, e executor.Executor, v *Execut
 	}
 	defer store.Close()
 	own := ownFolders(ctx, a.finder, a.dialer, e)
-	for _, f := range store.Folders() {
-		if own == nil || own[f.Name] {
-			v.Folders = append(v.Folders, f.Name)
-		}
-	}
 	if own == nil {
 		v.Problems = append(v.Problems, "the executor did not say which folders are its own: all of its local dirs are counted")
 	}
 	found, _, err := store.Scan(ctx)
 	if err != nil {
 		v.Problems = append(v.Problems, err.Error())
+	}
+	for _, f := range store.Folders() {
+		if own == nil || own[f.Name] {
+			v.Folders = append(v.Folders, f.Name)
+		}
 	}
 	for _, f := range found {
 		if own == nil || own[f.Folder] {

@@ -13,11 +13,14 @@ import (
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 )
 
-// knownFor is how long an application is remembered after its last executor on this node was seen, and
-// maxKnown how many are.
 const (
+	// knownFor is how long an application is remembered after its last executor on this node was seen.
 	knownFor = 7 * 24 * time.Hour
-	maxKnown = 1000
+	// maxKnown is how many applications are remembered, and maxKnownDirs how many local dirs of each.
+	maxKnown     = 1000
+	maxKnownDirs = 64
+	// writeEvery is how old the time in the file may get while nothing else changes.
+	writeEvery = time.Hour
 )
 
 // knownApp is what a rescue needs of an application whose executors here have already gone, while their
@@ -36,8 +39,9 @@ type known struct {
 	path string
 	now  func() time.Time
 
-	mu   sync.Mutex
-	apps map[string]knownApp
+	mu      sync.Mutex
+	apps    map[string]knownApp
+	written time.Time
 }
 
 // openKnown reads what an earlier run of the agent had seen. A damaged file is no reason to fail: it only
@@ -51,10 +55,17 @@ func openKnown(state string) (*known, error) {
 	if err != nil {
 		return k, err
 	}
-	return k, json.Unmarshal(data, &k.apps)
+	apps := map[string]knownApp{}
+	err = json.Unmarshal(data, &apps)
+	for id, a := range apps {
+		if a.App == id {
+			k.apps[id] = a
+		}
+	}
+	return k, err
 }
 
-// saw takes in what runs now, and writes the file when an application is new.
+// saw takes in what runs now, and writes the file when that says something new.
 func (k *known) saw(list []executor.Executor) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -64,14 +75,37 @@ func (k *known) saw(list []executor.Executor) error {
 			continue
 		}
 		old, had := k.apps[e.App]
-		changed = changed || !had || !slices.Equal(old.LocalDirs, e.LocalDirs)
-		k.apps[e.App] = knownApp{App: e.App, DriverURL: e.DriverURL, Spark: e.Spark, Scala: e.Scala, LocalDirs: e.LocalDirs, Seen: k.now()}
+		now := knownApp{
+			App: e.App, DriverURL: e.DriverURL, Spark: e.Spark, Scala: e.Scala,
+			LocalDirs: union(old.LocalDirs, e.LocalDirs), Seen: k.now(),
+		}
+		if now.Spark == "" { // not known yet of an executor that has just started
+			now.Spark, now.Scala = old.Spark, old.Scala
+		}
+		changed = changed || !had || !old.same(now)
+		k.apps[e.App] = now
 	}
 	changed = k.forget() || changed
-	if !changed {
+	if !changed && (len(k.apps) == 0 || k.now().Sub(k.written) < writeEvery) {
 		return nil
 	}
 	return k.write()
+}
+
+// same compares all but the time.
+func (a knownApp) same(b knownApp) bool {
+	return a.DriverURL == b.DriverURL && a.Spark == b.Spark && a.Scala == b.Scala && slices.Equal(a.LocalDirs, b.LocalDirs)
+}
+
+// union adds what is new: the executors of one application have other local dirs under another worker.
+func union(had, more []string) []string {
+	all := slices.Clone(had)
+	for _, dir := range more {
+		if len(all) < maxKnownDirs && !slices.Contains(all, dir) {
+			all = append(all, dir)
+		}
+	}
+	return all
 }
 
 func (k *known) forget() bool {
@@ -113,5 +147,9 @@ func (k *known) write() error {
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, k.path)
+	if err := os.Rename(tmp, k.path); err != nil {
+		return err
+	}
+	k.written = k.now()
+	return nil
 }

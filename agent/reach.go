@@ -34,6 +34,9 @@ var (
 	errNoPeer     = errors.New("no living executor elsewhere takes map outputs")
 )
 
+// dryRunPatience is how long a dry run looks for a destination: a person waits for it.
+const dryRunPatience = 5 * time.Second
+
 // reach finds the driver, its settings and at least one usable peer; until the deadline, because both may
 // come back. Nobody is told anything here.
 func (a *application) reach(ctx context.Context) error {
@@ -46,6 +49,11 @@ func (a *application) reach(ctx context.Context) error {
 		return errDriverHere
 	}
 	go a.findREST(ctx, host)
+	if a.dryRun {
+		short, cancel := context.WithTimeout(ctx, dryRunPatience)
+		defer cancel()
+		ctx = short
+	}
 	for {
 		err := a.tryReach(ctx)
 		if err == nil || final(err) {
@@ -156,10 +164,7 @@ func (a *application) probe(ctx context.Context, list []java.BlockManagerID) ([]
 // port its process listens on which executor it is. Its answer also names its folders.
 func (a *application) locateMembers(ctx context.Context) {
 	for _, m := range a.snapshot() {
-		m.mu.Lock()
-		known := m.self.Port != 0
-		m.mu.Unlock()
-		if known {
+		if m.located() {
 			continue
 		}
 		for _, port := range a.candidatePorts(m) {
@@ -175,6 +180,13 @@ func (a *application) locateMembers(ctx context.Context) {
 			break
 		}
 	}
+}
+
+// located says that the executor's block manager has answered.
+func (m *member) located() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self.Port != 0
 }
 
 // folders asks an executor for its own block manager folders. The answer proves that it is the one.

@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/agent/report"
 	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 )
 
 // observer writes what the engine does into the journal, the metrics and the log. It is called from one goroutine.
@@ -58,7 +60,7 @@ func (o *observer) check(err error) {
 func (a *application) makeReport() report.Application {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	rep := report.Application{ID: a.id, Name: a.props["spark.app.name"], Notes: a.notes, Phases: a.phases()}
+	rep := report.Application{ID: a.id, Name: a.props["spark.app.name"], Notes: slices.Clone(a.notes), Phases: a.phases()}
 	if a.failure != nil {
 		rep.Error = a.failure.Error()
 	}
@@ -73,6 +75,9 @@ func (a *application) makeReport() report.Application {
 		a.count(&rep, res)
 	}
 	a.countEarlier(&rep, seen)
+	if a.savedHere(seen) {
+		rep.Notes = append(rep.Notes, noteSameHost)
+	}
 	for _, m := range a.members {
 		rep.Executors = append(rep.Executors, m.report(a.began))
 	}
@@ -80,12 +85,32 @@ func (a *application) makeReport() report.Application {
 	return rep
 }
 
+// noteSameHost: Spark runs the maps of a running stage again when their executor is lost and their outputs lie on
+// its host name (TaskSetManager.executorLost).
+const noteSameHost = "some map outputs went to executors on this host: that protects stages whose maps are all done, not one that " +
+	"still runs, and nothing at all when the whole node goes"
+
+// savedHere says that something lies on a host name of this node now. The caller holds the rescue's lock.
+func (a *application) savedHere(counted map[migrate.OutputID]bool) bool {
+	for _, res := range a.engine.Results() {
+		if res.State == migrate.Saved && a.hosts[executor.NormalAddress(res.Location.Target.Host)] {
+			return true
+		}
+	}
+	for id, s := range a.resume.allSaved() {
+		if id.App == a.id && !counted[id] && a.hosts[executor.NormalAddress(s.Target.Host)] {
+			return true
+		}
+	}
+	return false
+}
+
 func (a *application) count(rep *report.Application, res migrate.Result) {
 	rep.Retries += max(res.Tries-1, 0)
 	switch {
 	case res.State == migrate.Saved:
 		rep.AddSaved(res.Location.Target.String(), res.Output.Bytes())
-	case a.dryRun:
+	case a.dryRun && a.failure == nil:
 		rep.Found.Add(res.Output.Bytes())
 		rep.Saved.Add(res.Output.Bytes())
 	default:
@@ -99,10 +124,7 @@ func (a *application) count(rep *report.Application, res migrate.Result) {
 
 // countEarlier adds what an earlier run of the agent had saved from executors that have gone since.
 func (a *application) countEarlier(rep *report.Application, seen map[migrate.OutputID]bool) {
-	if a.resume.replay == nil {
-		return
-	}
-	for id, s := range a.resume.replay.Saved {
+	for id, s := range a.resume.allSaved() {
 		if id.App == a.id && !seen[id] {
 			rep.AddSaved(s.Target.String(), s.Bytes)
 		}

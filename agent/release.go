@@ -137,8 +137,9 @@ func (a *application) end(ctx context.Context, m *member) {
 	if !told || !a.cfg.Spark.EndExecutors {
 		return
 	}
-	how := "by itself"
-	if !m.gone() {
+	how, byItself := "by itself", m.gone()
+	a.countUnmoved(m, byItself)
+	if !byItself {
 		how = a.signalEnd(ctx, m)
 	}
 	m.mu.Lock()
@@ -148,6 +149,20 @@ func (a *application) end(ctx context.Context, m *member) {
 		a.log.Error("journal not writable", zap.Error(err))
 	}
 	a.log.Info("executor ended", zap.String("executor", m.ID), zap.String("how", how))
+}
+
+// countUnmoved notes what is left of the cached blocks of an executor that was to move them. One that has exited by
+// itself was done with that; the driver's view may be older.
+func (a *application) countUnmoved(m *member, gone bool) {
+	left := a.cachedBlocks(m)
+	if gone && left > 0 {
+		left = -1
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.trigger == triggerSIGPWR {
+		m.rddBlocks = left
+	}
 }
 
 func (a *application) signalEnd(ctx context.Context, m *member) string {
@@ -189,14 +204,18 @@ func (a *application) adoptLate(ctx, copyCtx context.Context) {
 			if err := a.store.Add(a.root(m)); err != nil {
 				a.log.Warn("files of new executor not in reach", zap.String("executor", e.ID), zap.Error(err))
 			}
-			if err := a.tell(copyCtx, []*member{m}); err != nil {
-				a.log.Warn("driver not told of new executor", zap.String("executor", e.ID), zap.Error(err))
-				continue
-			}
-			a.scan(copyCtx)
-			releases.Go(func() error { a.release(ctx, copyCtx, m); return nil })
+			releases.Go(func() error { a.releaseLate(ctx, copyCtx, m); return nil })
 		}
 	}
+}
+
+func (a *application) releaseLate(ctx, copyCtx context.Context, m *member) {
+	if err := a.tell(copyCtx, []*member{m}); err != nil {
+		a.log.Warn("driver not told of new executor", zap.String("executor", m.ID), zap.Error(err))
+		return
+	}
+	a.scan(copyCtx)
+	a.release(ctx, copyCtx, m)
 }
 
 // addMember opens the process of an executor, sure that it is the one that was discovered.

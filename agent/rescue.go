@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -97,7 +95,7 @@ func (r *rescue) discover(ctx context.Context) executor.Found {
 	defer r.mu.Unlock()
 	for _, e := range found.Executors {
 		if r.concerns(e) {
-			r.hosts[canonical(e.Host)] = true
+			r.hosts[executor.NormalAddress(e.Host)] = true
 		}
 	}
 	return found
@@ -147,7 +145,7 @@ func (r *rescue) embarkLeft(workers []executor.Worker) {
 		}
 		a := r.application(k.App)
 		a.left = &k
-		a.leftRoots = []shuffle.Root{{Proc: r.proc, PID: workers[0].PID, Dirs: k.LocalDirs}}
+		a.leftRoots = []shuffle.Root{{Proc: r.proc, PID: workers[0].PID, Start: workers[0].Start, Dirs: k.LocalDirs}}
 	}
 }
 
@@ -235,10 +233,14 @@ func decommissionWorker(w executor.Worker) error {
 	return p.Signal(syscall.SIGPWR)
 }
 
-// allTold waits until every application has told its driver; false when one could not.
+// allTold waits until every application has told its driver; false when one could not. One without executors
+// here has nothing to tell.
 func (r *rescue) allTold(ctx context.Context) bool {
 	apps := r.applications()
 	for _, a := range apps {
+		if a.left != nil {
+			continue
+		}
 		select {
 		case <-a.told:
 			continue
@@ -247,7 +249,7 @@ func (r *rescue) allTold(ctx context.Context) bool {
 		select {
 		case <-a.told:
 		case <-a.finished:
-			if !isClosed(a.told) && a.left == nil {
+			if !isClosed(a.told) {
 				return false
 			}
 		case <-ctx.Done():
@@ -309,7 +311,7 @@ func (r *rescue) untilTaken() time.Duration {
 func (r *rescue) isHere(host string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.hosts[canonical(host)]
+	return r.hosts[executor.NormalAddress(host)]
 }
 
 func (r *rescue) problem(err error) {
@@ -319,13 +321,4 @@ func (r *rescue) problem(err error) {
 		r.problems = append(r.problems, text)
 		r.log.Warn("problem", zap.Error(err))
 	}
-}
-
-// canonical makes names and addresses comparable.
-func canonical(host string) string {
-	host = strings.Trim(host, "[]")
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
-	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
 }

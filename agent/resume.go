@@ -19,6 +19,14 @@ func (r resume) saved(id migrate.OutputID) (migrate.Target, bool) {
 	return s.Target, ok
 }
 
+// allSaved are all outputs that an earlier run had acknowledged.
+func (r resume) allSaved() map[migrate.OutputID]journal.Saved {
+	if r.replay == nil {
+		return nil
+	}
+	return r.replay.Saved
+}
+
 // told is the trigger by which the driver was told of an executor, and when.
 func (r resume) told(app, id string) (trigger string, at time.Time, ok bool) {
 	t := r.entry(app, id)

@@ -43,7 +43,7 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	}
 	how := a.resume.intent(a.id, m.ID)
 	if how == "" {
-		how = a.chooseTrigger(m)
+		how = a.chooseTrigger(ctx, m)
 	}
 	if err := a.journal.TellIntent(a.id, m.ID, how); err != nil {
 		return fmt.Errorf("journal not writable, so nobody is told: %w", err)
@@ -52,11 +52,12 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	if how == triggerSIGPWR {
 		err = a.tellBySignal(ctx, m)
 	} else {
-		accepted, err = a.tellByRPC(ctx, m)
+		accepted, err = a.tellKnown(ctx, m)
 	}
 	if err != nil {
 		return err
 	}
+	a.log.Info("driver told", zap.String("executor", m.ID), zap.String("by", how), zap.Bool("accepted", accepted))
 	m.mark(how, time.Now())
 	if err := a.journal.Told(a.id, m.ID, how, accepted); err != nil {
 		a.log.Error("journal not writable", zap.Error(err))
@@ -70,15 +71,17 @@ func (m *member) mark(how string, at time.Time) {
 	m.trigger, m.told, m.toldAt = how, true, at
 }
 
-// chooseTrigger takes the RPC unless the executor holds cached blocks that only Spark can move and is set up to.
-func (a *application) chooseTrigger(m *member) string {
+// chooseTrigger takes the RPC unless the executor holds cached blocks that only Spark can move and is set up to, or
+// may hold some: after the RPC they could not be moved any more.
+func (a *application) chooseTrigger(ctx context.Context, m *member) string {
 	blocks := a.cachedBlocks(m)
-	canMove := m.HandlesPWR && a.isOn("spark.decommission.enabled") && a.isOn("spark.storage.decommission.enabled") &&
-		a.isOn("spark.storage.decommission.rddBlocks.enabled") && isPWR(a.props["spark.executor.decommission.signal"])
-	switch {
-	case a.cfg.Spark.Trigger == triggerRPC, !canMove:
-	case a.cfg.Spark.Trigger == triggerSIGPWR, blocks > 0:
-		return triggerSIGPWR
+	if a.canMoveBlocks(m) && a.cfg.Spark.Trigger != triggerRPC {
+		if blocks < 0 {
+			blocks = a.awaitBlocks(ctx, m)
+		}
+		if blocks != 0 || a.cfg.Spark.Trigger == triggerSIGPWR {
+			return triggerSIGPWR
+		}
 	}
 	m.mu.Lock()
 	m.rddBlocks = blocks
@@ -88,6 +91,30 @@ func (a *application) chooseTrigger(m *member) string {
 			zap.String("executor", m.ID), zap.Int("blocks", blocks))
 	}
 	return triggerRPC
+}
+
+// canMoveBlocks says that the executor moves its cached blocks when it gets a SIGPWR.
+func (a *application) canMoveBlocks(m *member) bool {
+	return m.HandlesPWR && a.isOn("spark.decommission.enabled") && a.isOn("spark.storage.decommission.enabled") &&
+		a.isOn("spark.storage.decommission.rddBlocks.enabled") && isPWR(a.props["spark.executor.decommission.signal"])
+}
+
+// awaitBlocks waits a moment for the driver's REST view, which is often slower than everything else: the first
+// request of a driver's life starts its servlets.
+func (a *application) awaitBlocks(ctx context.Context, m *member) int {
+	ctx, cancel := context.WithTimeout(ctx, min(readingTimeout, a.untilTaken()/10))
+	defer cancel()
+	for {
+		_, next := a.activity.latest()
+		if n := a.cachedBlocks(m); n >= 0 {
+			return n
+		}
+		select {
+		case <-ctx.Done():
+			return -1
+		case <-next:
+		}
+	}
 }
 
 func (a *application) isOn(key string) bool { return strings.EqualFold(a.props[key], "true") }
@@ -104,6 +131,28 @@ func (a *application) cachedBlocks(m *member) int {
 	return e.RDDBlocks
 }
 
+// tellKnown tells the driver of an executor that it knows. It refuses one that has just been started and has not
+// registered yet, which would get tasks as soon as it has: so a refusal counts once the executor's block manager
+// answers, because that starts after it has registered. Then it means that the executor is marked already.
+func (a *application) tellKnown(ctx context.Context, m *member) (accepted bool, err error) {
+	patience, cancel := ctx, context.CancelFunc(func() {})
+	if !m.late {
+		patience, cancel = context.WithTimeout(ctx, confirmTimeout) // the others wait for it
+	}
+	defer cancel()
+	for {
+		registered := m.located()
+		accepted, err = a.tellByRPC(ctx, m)
+		if err != nil || accepted || registered || m.gone() {
+			return accepted, err
+		}
+		if pause(patience, retryPause/2) != nil {
+			return accepted, nil
+		}
+		a.locateMembers(ctx)
+	}
+}
+
 // tellByRPC repeats the question until it is answered: the second time, a driver that had heard the first says
 // false, which means that the executor is already marked (or unknown to it).
 func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, err error) {
@@ -112,7 +161,6 @@ func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, 
 		accepted, err = a.driver.Decommission(once, m.ID)
 		cancel()
 		if err == nil {
-			a.log.Info("driver told", zap.String("executor", m.ID), zap.Bool("accepted", accepted))
 			return accepted, nil
 		}
 		if errors.Is(err, driver.ErrGone) {

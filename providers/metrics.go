@@ -20,32 +20,15 @@ type metrics struct {
 // newMetrics registers the vectors, or takes those that another source registered before. A nil
 // registerer leaves them unregistered.
 func newMetrics(reg prometheus.Registerer, source string) (*metrics, error) {
-	polls, err := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "lifeboat_notice_polls_total",
-		Help: "Polls of a source of interruption notices, by how they ended.",
-	}, []string{"source", "result"}))
-	if err != nil {
-		return nil, err
-	}
-	notices, err := register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "lifeboat_notices_total",
-		Help: "Interruption notices seen, each event once.",
-	}, []string{"source", "kind"}))
-	if err != nil {
-		return nil, err
-	}
-	up, err := register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "lifeboat_notice_source_up",
-		Help: "1 when the last poll of the source was answered in a way that it understands.",
-	}, []string{"source"}))
-	if err != nil {
-		return nil, err
-	}
-	answer, err := register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "lifeboat_notice_last_answer_timestamp_seconds",
-		Help: "Unix time of the last poll that was answered; 0 before the first one.",
-	}, []string{"source"}))
-	if err != nil {
+	polls, pollsErr := register(reg, counters("lifeboat_notice_polls_total",
+		"Polls of a source of interruption notices, by how they ended.", "result"))
+	notices, noticesErr := register(reg, counters("lifeboat_notices_total",
+		"Interruption notices seen, each event once.", "kind"))
+	up, upErr := register(reg, gauges("lifeboat_notice_source_up",
+		"1 when the last poll of the source was answered in a way that it understands."))
+	answer, answerErr := register(reg, gauges("lifeboat_notice_last_answer_timestamp_seconds",
+		"Unix time of the last poll that was answered; 0 before the first one."))
+	if err := errors.Join(pollsErr, noticesErr, upErr, answerErr); err != nil {
 		return nil, err
 	}
 	m := &metrics{source: source, polls: polls, notices: notices}
@@ -55,6 +38,14 @@ func newMetrics(reg prometheus.Registerer, source string) (*metrics, error) {
 		polls.WithLabelValues(source, string(r))
 	}
 	return m, nil
+}
+
+func counters(name, help, label string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"source", label})
+}
+
+func gauges(name, help string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"source"})
 }
 
 // register adds c to reg, or returns the equal collector that is there already.

@@ -175,7 +175,9 @@ func (s *Store) create(id string, n providers.Notice, l *lock) (*Journal, error)
 	j := newJournal(id, f, l, nil)
 	err = j.notice(n)
 	for _, d := range []string{dir, filepath.Dir(dir), s.dir} {
-		err = errors.Join(err, syncFolder(d))
+		if failed := SyncFolder(d); failed != nil {
+			err = errors.Join(err, fmt.Errorf("journal: %w", failed))
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -352,15 +354,11 @@ func (s *Store) Prune(keep int) error {
 	return errors.Join(all...)
 }
 
-// syncFolder makes the names in a folder survive a power cut.
-func syncFolder(dir string) error {
+// SyncFolder makes the names in a folder survive a power cut.
+func SyncFolder(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("journal: %w", err)
+		return err
 	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return nil
+	return errors.Join(d.Sync(), d.Close())
 }

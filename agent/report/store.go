@@ -54,11 +54,7 @@ func replace(path string, data []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return journal.SyncFolder(dir)
 }
 
 // List returns the newest n reports, newest first; n <= 0 is all. Reports that can't be read are in the error,

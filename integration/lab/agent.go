@@ -42,6 +42,15 @@ type Agent struct {
 
 // StartAgent runs lifeboat for a node and waits until it is ready, that is, until it has seen the metadata answer.
 func (c *Cluster) StartAgent(ctx context.Context, n *Node, o AgentOptions) (*Agent, error) {
+	a, err := c.NewAgent(n, o)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.Start(ctx)
+}
+
+// NewAgent configures lifeboat for a node, and starts nothing: Command works at once, Start starts the daemon.
+func (c *Cluster) NewAgent(n *Node, o AgentOptions) (*Agent, error) {
 	dir, err := c.mkdir("agent-" + n.Address)
 	if err != nil {
 		return nil, err
@@ -69,7 +78,7 @@ func (c *Cluster) StartAgent(ctx context.Context, n *Node, o AgentOptions) (*Age
 	c.mu.Lock()
 	c.agents = append(c.agents, a)
 	c.mu.Unlock()
-	return a, a.Start(ctx)
+	return a, nil
 }
 
 // Start runs the agent (again) and waits until it is ready.

@@ -80,12 +80,16 @@ func (c *Cluster) base(tmp string, more ...string) []string {
 		"JAVA_HOME=" + c.java,
 		"SPARK_HOME=" + c.spark, "SPARK_CONF_DIR=" + c.spark + "/conf", // not there: the class archive wants the same class path always
 		"SPARK_LAUNCHER_OPTS=" + smallJVM, "SPARK_USER=lab", "TMPDIR=" + tmp,
-		"JDK_JAVA_OPTIONS=-XX:-UsePerfData -Djava.io.tmpdir=" + tmp + // executors inherit it: nothing is left in /tmp
-			" -Dlog4j2.configurationFile=" + filepath.Join(c.dir, "log4j2.properties"),
+		"JDK_JAVA_OPTIONS=" + c.everyJVM(tmp),
 		"PYSPARK_PYTHON=" + c.python, "PYSPARK_DRIVER_PYTHON=" + c.python,
 		"SPARK_DAEMON_MEMORY=256m",
 	}
 	return append(env, more...)
+}
+
+// everyJVM are options for all JVMs; executors inherit them: nothing is left in /tmp.
+func (c *Cluster) everyJVM(tmp string) string {
+	return "-XX:-UsePerfData -Djava.io.tmpdir=" + tmp + " -Dlog4j2.configurationFile=" + filepath.Join(c.dir, "log4j2.properties")
 }
 
 // smallJVM are options for JVMs that have to start fast and do little.

@@ -23,6 +23,9 @@ type NodeOptions struct {
 	Conf map[string]string
 	// Disks is the number of local dirs; 0: 1.
 	Disks int
+	// ShufflePort makes the worker run the external shuffle service on this port, and tells its executors so. All nodes of
+	// this machine share their ports: the service listens at every address.
+	ShufflePort int
 }
 
 // Node is one worker with its executors and their Python workers.
@@ -82,9 +85,20 @@ func (n *Node) spec(o NodeOptions) processSpec {
 			"--cores", strconv.Itoa(o.Cores), "--memory", strconv.Itoa(o.MemoryMB) + "m", c.Master},
 		env: c.base(tmp, "SPARK_LOCAL_IP="+o.Address, "SPARK_LOCAL_DIRS="+strings.Join(n.local, ","),
 			"SPARK_DAEMON_JAVA_OPTS="+c.quickJVM(),
-			"SPARK_WORKER_OPTS="+strings.TrimSpace(definitions(o.Conf))),
+			"SPARK_WORKER_OPTS="+strings.TrimSpace(definitions(o.Conf)), "JDK_JAVA_OPTIONS="+c.everyJVM(tmp)+o.shuffleService()),
 		dir: n.dir, log: filepath.Join(n.dir, "log"),
 	}
+}
+
+// shuffleService are the options of the worker, which its executors inherit with the environment. They keep their own
+// port: a port that is set when an executor starts is not taken from the application (SparkConf.isExecutorStartupConf).
+func (o NodeOptions) shuffleService() string {
+	if o.ShufflePort == 0 {
+		return ""
+	}
+	return definitions(map[string]string{
+		"spark.shuffle.service.enabled": "true", "spark.shuffle.service.port": strconv.Itoa(o.ShufflePort),
+	})
 }
 
 func (n *Node) waitRegistered(ctx context.Context) (err error) {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -109,18 +107,5 @@ func (t *Toxiproxy) call(ctx context.Context, method, path string, body any) err
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, t.api+path, bytes.NewReader(raw))
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= http.StatusBadRequest {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
-		return fmt.Errorf("toxiproxy %s %s: %s: %s", method, path, resp.Status, text)
-	}
-	return nil
+	return call(ctx, method, t.api+path, bytes.NewReader(raw), nil)
 }

@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -188,11 +185,8 @@ func (p *Peer) connect(ctx context.Context) (*wire.Conn, error) {
 	return conn, nil
 }
 
-// Address is where a target is dialled. Spark writes IPv6 addresses with brackets, and wants them so in
-// its own messages.
-func Address(t migrate.Target) string {
-	return net.JoinHostPort(strings.Trim(t.Host, "[]"), strconv.Itoa(t.Port))
-}
+// Address is where a target is dialled.
+func Address(t migrate.Target) string { return wire.Address(t.Host, t.Port) }
 
 // identify has the executor prove that it is the target.
 func (p *Peer) identify(ctx context.Context, conn *wire.Conn) error {

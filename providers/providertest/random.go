@@ -2,7 +2,6 @@ package providertest
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -94,12 +93,5 @@ func testEnd(t *testing.T, s Suite) {
 	go func() { done <- source.Run(ctx, make(chan providers.Notice)) }()
 	await(t, "a poll", func() bool { return polls(t, reg) > 0 })
 	cancel()
-	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("Run: %v", err)
-		}
-	case <-time.After(patience):
-		t.Fatal("Run does not return while nobody reads")
-	}
+	returned(t, done)
 }

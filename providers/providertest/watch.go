@@ -57,17 +57,23 @@ func watch(t *testing.T, rig Rig) *watcher {
 	}()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		select {
-		case err := <-done:
-			if !errors.Is(err, context.Canceled) {
-				t.Errorf("Run returned %v, want the context's error", err)
-			}
-		case <-time.After(patience):
-			t.Error("Run does not return after its context has ended")
-		}
+		returned(t, done)
 	})
 	t.Cleanup(w.stop)
 	return w
+}
+
+// returned waits for the end of a Run whose context has ended.
+func returned(t *testing.T, done <-chan error) {
+	t.Helper()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v, want the context's error", err)
+		}
+	case <-time.After(patience):
+		t.Error("Run does not return after its context has ended")
+	}
 }
 
 // all returns what was sent so far.

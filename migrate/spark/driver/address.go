@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -24,16 +25,28 @@ func Address(driverURL string) (host string, port int, err error) {
 	if !ok {
 		return fail("does not begin with spark://" + schedulerEndpoint + "@")
 	}
-	host, digits, err := net.SplitHostPort(rest)
-	if err != nil {
+	host, port, err = splitAddress(rest)
+	switch {
+	case err != nil:
 		return fail(err.Error())
+	case strings.ContainsAny(host, "/@ "):
+		return fail("no host")
+	}
+	return host, port, nil
+}
+
+// splitAddress takes host:port apart.
+func splitAddress(address string) (host string, port int, err error) {
+	host, digits, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, err
 	}
 	port, err = strconv.Atoi(digits)
 	switch {
-	case host == "" || strings.ContainsAny(host, "/@ "):
-		return fail("no host")
+	case host == "":
+		return "", 0, errors.New("no host")
 	case err != nil || port < 1 || port > 65535:
-		return fail("no port")
+		return "", 0, errors.New("no port")
 	}
 	return host, port, nil
 }
@@ -44,8 +57,4 @@ func bracketed(host string) string {
 		return "[" + host + "]"
 	}
 	return host
-}
-
-func unbracketed(host string) string {
-	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 }

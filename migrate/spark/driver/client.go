@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -166,7 +165,7 @@ func (c *Client) connection(ctx context.Context) (*wire.Conn, error) {
 	if conn != nil && conn.Err() == nil {
 		return conn, nil
 	}
-	fresh, err := wire.Dial(ctx, c.dialer, net.JoinHostPort(unbracketed(c.host), strconv.Itoa(c.port)), c.options)
+	fresh, err := wire.Dial(ctx, c.dialer, wire.Address(c.host, c.port), c.options)
 	if err != nil {
 		return nil, classify(err)
 	}

@@ -2,8 +2,6 @@ package driver
 
 import (
 	"context"
-	"net"
-	"strconv"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/java"
 )
@@ -26,12 +24,8 @@ type ExecutorInfo struct {
 // BlockManager is the executor's name as peers are asked for with: its host is written as Spark writes
 // it, an IPv6 address in brackets. ok is false for an executor without an address.
 func (e ExecutorInfo) BlockManager() (id java.BlockManagerID, ok bool) {
-	host, digits, err := net.SplitHostPort(e.HostPort)
+	host, port, err := splitAddress(e.HostPort)
 	if err != nil {
-		return java.BlockManagerID{}, false
-	}
-	port, err := strconv.Atoi(digits)
-	if err != nil || host == "" || port < 1 || port > 65535 {
 		return java.BlockManagerID{}, false
 	}
 	return java.BlockManagerID{Executor: e.ID, Host: bracketed(host), Port: port}, true

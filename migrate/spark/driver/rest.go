@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/wire"
@@ -40,7 +39,7 @@ func newREST(d wire.Dialer, host string, port int, app string, connect, timeout 
 		defer cancel()
 		return d.DialContext(ctx, network, addr)
 	}
-	address := net.JoinHostPort(unbracketed(host), strconv.Itoa(port))
+	address := wire.Address(host, port)
 	return &REST{
 		base:    "http://" + address,
 		app:     app,

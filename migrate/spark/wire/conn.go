@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -82,6 +84,12 @@ type Conn struct {
 type answer struct {
 	payload []byte
 	err     error
+}
+
+// Address is what to dial for a host and port. Spark writes IPv6 addresses with brackets and wants them so
+// in its own messages; the host may be given with or without.
+func Address(host string, port int) string {
+	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
 }
 
 // Dial connects to host:port. ctx bounds only the dialling.

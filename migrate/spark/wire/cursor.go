@@ -78,20 +78,15 @@ func (c *cursor) count() int {
 	return n
 }
 
-func (c *cursor) strings() []string {
-	n := c.count()
-	items := make([]string, 0, n)
-	for range n {
-		items = append(items, c.string())
-	}
-	return items
-}
+func (c *cursor) strings() []string { return array(c, c.string) }
 
-func (c *cursor) ints() []int {
-	n := c.count()
-	items := make([]int, 0, n)
-	for range n {
-		items = append(items, c.int32())
+func (c *cursor) ints() []int { return array(c, c.int32) }
+
+// array reads a counted array of what next reads.
+func array[T any](c *cursor, next func() T) []T {
+	items := make([]T, c.count())
+	for i := range items {
+		items[i] = next()
 	}
 	return items
 }

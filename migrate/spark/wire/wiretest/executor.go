@@ -10,6 +10,7 @@ import (
 // Executor is the script of a block manager's server: it says who it is and stores every block.
 type Executor struct {
 	App, ID string
+	Dirs    []string // its folders; nil: two that do not exist
 	// Upload is asked before a block is acknowledged; false means that the script has dealt with the request.
 	Upload func(s *Session, r Request) bool
 	// Peek is asked before a block's body is read; see Script.
@@ -35,6 +36,10 @@ func (e Executor) handle(s *Session, r Request) {
 	case !slices.Equal(execs, []string{e.ID}):
 		s.Fail(r.ID, fmt.Sprintf("java.lang.IllegalStateException: Invalid executor id: %v, expected %s.", execs, e.ID))
 	default:
-		s.Answer(r.ID, wire.LocalDirs(wire.Folders{Executor: e.ID, Dirs: []string{"/data/blockmgr-1", "/data/blockmgr-2"}}))
+		dirs := e.Dirs
+		if dirs == nil {
+			dirs = []string{"/data/blockmgr-1", "/data/blockmgr-2"}
+		}
+		s.Answer(r.ID, wire.LocalDirs(wire.Folders{Executor: e.ID, Dirs: dirs}))
 	}
 }

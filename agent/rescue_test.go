@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestWayOfARescue is one rescue without trouble, with the order of things.
+func TestWayOfARescue(t *testing.T) {
+	s := newStage(t)
+	app := s.app("app-1")
+	one, two := app.member("1", plain), app.member("2", plain)
+	three, four := app.peer("3", "node-b"), app.peer("4", "node-c")
+	one.commits(0, 20, 100)
+	two.commits(20, 20, 0)
+	app.onTell = func(id string) {
+		if !strings.Contains(s.journal(), `"type":"told-intent","app":"app-1","executor":"`+id+`","trigger":"rpc"`) {
+			t.Errorf("executor %s was told before the journal knew", id)
+		}
+	}
+	began := time.Now()
+	rep := s.rescue(10 * time.Second)
+	saved(t, rep, 40)
+	if a, b := three.holds(), four.holds(); a+b != 40 || a == 0 || b == 0 {
+		t.Errorf("the peers hold %d and %d outputs", a, b)
+	}
+	s.inOrder("told", "data")
+	s.inOrder("told", "index")
+	s.inOrder("data", "ended")
+	s.never("asked", "sigpwr")
+	if got := s.seen("ended"); len(got) != 2 || !strings.Contains(got[0], "terminated") {
+		t.Errorf("%q", got)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+	j := s.journal()
+	for _, id := range []string{"1", "2"} {
+		intent := strings.Index(j, `"type":"ended-intent","app":"app-1","executor":"`+id+`"`)
+		if end := strings.Index(j, `"type":"ended","app":"app-1","executor":"`+id+`"`); intent < 0 || end < intent {
+			t.Errorf("journal of the end of %s: intent at %d, end at %d", id, intent, end)
+		}
+	}
+}
