@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,6 +56,16 @@ func round(t *testing.T, app *lab.App) lab.Round {
 		t.Errorf("the job's result is wrong: %v", r.Result)
 	}
 	return r
+}
+
+// tasksOf are the map tasks of an application that ended well on some executors.
+func tasksOf(t *testing.T, app *lab.App, executors []lab.Process) []lab.Task {
+	t.Helper()
+	tasks, err := app.MapTasks(deadline(t, time.Minute))
+	must(t, err)
+	return slices.DeleteFunc(tasks, func(task lab.Task) bool {
+		return !slices.ContainsFunc(executors, func(e lab.Process) bool { return e.App == app.ID && e.ID == task.Executor })
+	})
 }
 
 func must(t *testing.T, err error) {

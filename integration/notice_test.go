@@ -44,20 +44,37 @@ func TestNotice(t *testing.T) {
 // launch starts a doomed node with two executors, two other nodes, the job's application, and the agent of the doomed node.
 func launch(t *testing.T, version string, job lab.Job, o lab.AgentOptions) *fleet {
 	t.Helper()
+	return launchApp(t, version, lab.AppOptions{Job: job}, o)
+}
+
+// launchApp is launch for an application with settings of its own.
+func launchApp(t *testing.T, version string, app lab.AppOptions, o lab.AgentOptions) *fleet {
+	t.Helper()
 	ctx := deadline(t, 3*time.Minute)
 	f := &fleet{Cluster: cluster(t, version)}
-	decommission := map[string]string{"spark.decommission.enabled": "true"}
 	f.doomed = node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.2", Cores: 2, Conf: decommission})
 	node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.3"})
 	node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.4"})
 	var err error
-	f.app, err = f.Submit(ctx, lab.AppOptions{Job: job})
+	f.app, err = f.Submit(ctx, app)
 	must(t, err)
 	must(t, f.app.WaitExecutors(ctx, 4))
 	o.Binary = binary(t)
 	f.agent, err = f.StartAgent(ctx, f.doomed, o)
 	must(t, err)
 	return f
+}
+
+// doom adds a node with two executors and an agent: the next one to go, after the first has gone.
+func (f *fleet) doom(t *testing.T, address string) {
+	t.Helper()
+	ctx := deadline(t, time.Minute)
+	f.doomed = node(t, f.Cluster, lab.NodeOptions{Address: address, Cores: 2, Conf: decommission})
+	must(t, f.app.WaitExecutors(ctx, 4))
+	must(t, f.app.Warm(ctx, 4))
+	var err error
+	f.agent, err = f.StartAgent(ctx, f.doomed, lab.AgentOptions{Binary: binary(t)})
+	must(t, err)
 }
 
 // rescued waits for the report.

@@ -179,14 +179,13 @@ func (a *App) listen(from io.ReadCloser) {
 	}
 }
 
-func (a *App) send(command string, n int) (<-chan answer, error) {
+func (a *App) send(command string, argument any) (<-chan answer, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.next++
 	ch := make(chan answer, 1)
 	a.waiting[a.next] = ch
-	_, err := fmt.Fprintf(a.in, "{\"id\": %d, \"cmd\": %q, \"n\": %d}\n", a.next, command, n)
-	return ch, err
+	return ch, json.NewEncoder(a.in).Encode(map[string]any{"id": a.next, "cmd": command, "arg": argument})
 }
 
 func (a *App) await(ctx context.Context, what string, ch <-chan answer) (answer, error) {
@@ -224,6 +223,20 @@ func (a *App) Cached(ctx context.Context) (Round, error) { return a.whole(ctx, "
 // Fresh forgets the dataset: the next round makes another one with a new shuffle.
 func (a *App) Fresh(ctx context.Context) error {
 	_, err := a.whole(ctx, "fresh", 0)
+	return err
+}
+
+// Change gives the application another job of the same kind: the next round makes its dataset.
+func (a *App) Change(ctx context.Context, job Job) error {
+	text, err := job.json()
+	if err != nil {
+		return err
+	}
+	ch, err := a.send("change", json.RawMessage(text))
+	if err != nil {
+		return err
+	}
+	_, err = a.await(ctx, "the job is changed", ch)
 	return err
 }
 

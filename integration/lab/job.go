@@ -29,7 +29,8 @@ type Job struct {
 	KiBPerMap int // 0: 64
 	// MsPerMap is how long a map task sleeps before it begins, so that a notice can come in mid-stage.
 	MsPerMap int
-	// MsPerReduce is how long a reduce task sleeps in all, spread over its records.
+	// MsPerReduce is how long a reduce task sleeps in all, spread over its records, in the first round on a
+	// dataset; later rounds are as quick as they can be.
 	MsPerReduce int
 	EmptyEvery  int // RDD: every so many maps one writes nothing at all; 0: none
 	BigMiB      int // RDD: the first map writes so much in place of KiBPerMap; 0: it doesn't

@@ -83,7 +83,7 @@ class RDDJob:
 
         source = self.sc.parallelize(range(job["maps"]), job["maps"])
         self.data = source.mapPartitionsWithIndex(run_map).partitionBy(job["reduces"], int)
-        self.want = None
+        self.want, self.slow = None, True
         return {}
 
     def expect(self):
@@ -93,7 +93,8 @@ class RDDJob:
 
     def round(self):
         job, before = self.job, self.maps_run.value
-        pause = job["msPerReduce"] / 1000 / job["maps"]
+        pause = self.slow * job["msPerReduce"] / 1000 / job["maps"]
+        self.slow = False
 
         def slowly(records):
             for record in records:
@@ -165,6 +166,15 @@ class SQLJob:
         return {"result": got, "want": self.want, "counted": -1}
 
 
+def run(sc, kind, command):
+    if command["cmd"] == "warm":
+        return warm(sc, command["arg"])
+    if command["cmd"] == "change":
+        kind.job = command["arg"]
+        return kind.fresh()
+    return getattr(kind, command["cmd"])()
+
+
 def main():
     job = json.loads(sys.argv[1])
     sc = SparkContext(conf=SparkConf())
@@ -177,7 +187,7 @@ def main():
         try:
             kind.expect()
             start = time.monotonic()
-            answer = warm(sc, command["n"]) if command["cmd"] == "warm" else getattr(kind, command["cmd"])()
+            answer = run(sc, kind, command)
             seconds = time.monotonic() - start
             # What REST says is complete only when the listeners have seen all that happened.
             sc._jsc.sc().listenerBus().waitUntilEmpty()

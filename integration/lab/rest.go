@@ -81,6 +81,42 @@ func (a *App) MapTasksRun(ctx context.Context) (int, error) {
 	return n, err
 }
 
+// Task is one task attempt in the driver's REST.
+type Task struct {
+	ID       int64  `json:"taskId"` // the M of the shuffle files of a map task
+	Executor string `json:"executorId"`
+	Status   string `json:"status"` // SUCCESS, FAILED, KILLED, RUNNING
+	Launched string `json:"launchTime"`
+	Duration int64  `json:"duration"` // milliseconds
+}
+
+// Ended is when the task's end was known to the driver.
+func (t Task) Ended() time.Time {
+	launched, _ := time.Parse("2006-01-02T15:04:05.000GMT", t.Launched)
+	return launched.Add(time.Duration(t.Duration) * time.Millisecond)
+}
+
+// MapTasks are those map tasks that have ended well, of all stages.
+func (a *App) MapTasks(ctx context.Context) ([]Task, error) {
+	stages, err := a.Stages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Task
+	for _, s := range stages {
+		if s.ShuffleWriteBytes == 0 {
+			continue
+		}
+		var tasks []Task
+		url := fmt.Sprintf("%s/stages/%d/%d/taskList?length=100000&status=success", a.REST, s.ID, s.Attempt)
+		if err := getJSON(ctx, url, &tasks); err != nil {
+			return nil, err
+		}
+		found = append(found, tasks...)
+	}
+	return found, nil
+}
+
 // FailedFetches is how many stage attempts failed because a map output could not be fetched.
 func (a *App) FailedFetches(ctx context.Context) (int, error) {
 	stages, err := a.Stages(ctx)
