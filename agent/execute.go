@@ -66,7 +66,7 @@ func (a *Agent) newRescue(o order) (*rescue, error) {
 	}
 	var err error
 	if o.resume == nil {
-		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notice)
+		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notice, journal.Scope{App: o.app, DryRun: o.dryRun})
 	} else {
 		r.journal, r.resume.replay, err = a.store.Open(o.resume.ID)
 	}

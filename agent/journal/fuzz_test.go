@@ -33,7 +33,7 @@ func FuzzReplay(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	j, err := s.Create(id1, notice("n1"))
+	j, err := s.Create(id1, notice("n1"), Scope{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -70,6 +70,12 @@ func (j *Journal) Merged(n providers.Notice) error {
 	return j.sync(record{Type: typeMerged, Notice: &n})
 }
 
+// Withdrawn notes that a notice of this rescue was taken back, and that the rescue ends because of it without
+// having done anything. The same notice is acted on when it comes again.
+func (j *Journal) Withdrawn(n providers.Notice) error {
+	return j.sync(record{Type: typeWithdrawn, Notice: &n})
+}
+
 // TellIntent is on the disk before the driver is told of an executor's end, with the trigger that was
 // chosen. When it fails, nobody may be told.
 func (j *Journal) TellIntent(app, executor, trigger string) error {
@@ -122,8 +128,8 @@ func (j *Journal) Done(result string, exit int) error {
 	return j.sync(record{Type: typeDone, Result: result, Exit: exit})
 }
 
-func (j *Journal) notice(n providers.Notice) error {
-	return j.sync(record{Type: typeNotice, Version: version, Notice: &n})
+func (j *Journal) notice(n providers.Notice, s Scope) error {
+	return j.sync(record{Type: typeNotice, Version: version, Notice: &n, App: s.App, DryRun: s.DryRun})
 }
 
 // append adds a record that is flushed soon. A target is named by a record of its own, once.

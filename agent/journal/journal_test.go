@@ -53,7 +53,7 @@ func notice(id string) providers.Notice {
 // begun is a rescue with something of everything in its journal, still open.
 func begun(t *testing.T, s *Store) *Journal {
 	t.Helper()
-	j, err := s.Create(id1, notice("n1"))
+	j, err := s.Create(id1, notice("n1"), Scope{})
 	must(t, err)
 	for _, err := range []error{
 		j.Begin("node", "v1", time.Unix(2e9, 5e6)),
@@ -227,7 +227,7 @@ func TestDamagedFirstLineIsAnError(t *testing.T) {
 			if s.Acted("n1") {
 				t.Error("acted on a notice that can't be read")
 			}
-			j, err := s.Create(id2, notice("n1")) // the lock was given back
+			j, err := s.Create(id2, notice("n1"), Scope{}) // the lock was given back
 			must(t, err)
 			must(t, j.Close())
 		})
@@ -238,7 +238,7 @@ func TestOneRescueAtATime(t *testing.T) {
 	s := testStore(t)
 	j := begun(t, s)
 	var busy *BusyError
-	if _, err := s.Create(id2, notice("n9")); !errors.As(err, &busy) || busy.ID != id1 || busy.PID != os.Getpid() {
+	if _, err := s.Create(id2, notice("n9"), Scope{}); !errors.As(err, &busy) || busy.ID != id1 || busy.PID != os.Getpid() {
 		t.Fatalf("got %v", err)
 	}
 	for _, want := range []string{id1, s.dir, fmt.Sprint(os.Getpid())} {
@@ -260,10 +260,10 @@ func TestOneRescueAtATime(t *testing.T) {
 	if err := j.Saved(output(1), 1, peer3); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
-	j, err := s.Create(id2, notice("n9"))
+	j, err := s.Create(id2, notice("n9"), Scope{})
 	must(t, err)
 	must(t, j.Close())
-	if _, err := s.Create(id2, notice("n9")); err == nil {
+	if _, err := s.Create(id2, notice("n9"), Scope{}); err == nil {
 		t.Error("one id twice")
 	}
 }
@@ -275,7 +275,7 @@ func TestUnfinishedActedPrune(t *testing.T) {
 	}
 	must(t, begun(t, s).Close())
 	for i, id := range []string{id2, id3} {
-		j, err := s.Create(id, notice(fmt.Sprint("later", i)))
+		j, err := s.Create(id, notice(fmt.Sprint("later", i)), Scope{})
 		must(t, err)
 		must(t, j.Done("all", 0))
 		must(t, j.Close())
@@ -396,7 +396,7 @@ func TestOpenFolders(t *testing.T) {
 func TestBadIDs(t *testing.T) {
 	s := testStore(t)
 	for _, id := range []string{"", "..", "../../etc", "20261121-101502-7f3a/..", "20261121-101502-7F3A"} {
-		if _, err := s.Create(id, notice("n")); err == nil {
+		if _, err := s.Create(id, notice("n"), Scope{}); err == nil {
 			t.Errorf("%q created", id)
 		}
 		if _, _, err := s.Open(id); err == nil {
@@ -494,7 +494,7 @@ func TestKilled(t *testing.T) {
 
 func TestManyWritersAndSize(t *testing.T) {
 	s := testStore(t)
-	j, err := s.Create(id1, notice("n1"))
+	j, err := s.Create(id1, notice("n1"), Scope{})
 	must(t, err)
 	path := filepath.Join(Folder(s.dir, id1), journalFile)
 	before := size(t, path)
@@ -533,4 +533,88 @@ func appendTo(t *testing.T, path, text string) {
 	must(t, err)
 	_, err = f.WriteString(text)
 	must(t, errors.Join(err, f.Close()))
+}
+
+func TestScopeIsReplayed(t *testing.T) {
+	s := testStore(t)
+	j, err := s.Create(id1, notice("n1"), Scope{App: app})
+	must(t, err)
+	must(t, j.Close())
+	r, err := s.Unfinished()
+	must(t, err)
+	if r == nil || r.Scope != (Scope{App: app}) {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestDryRunTakesNoLockAndIsNotTakenUp(t *testing.T) {
+	s := testStore(t)
+	dry, err := s.Create(id1, notice("n1"), Scope{DryRun: true})
+	must(t, err)
+	j, err := s.Create(id2, notice("n2"), Scope{})
+	must(t, err)
+	other, err := s.Create(id3, notice("n3"), Scope{DryRun: true})
+	must(t, err)
+	must(t, other.Done("all", 0))
+	must(t, other.Close())
+	must(t, j.Done("all", 0))
+	must(t, j.Close())
+	must(t, dry.Close())
+	if r, err := s.Unfinished(); r != nil || err != nil {
+		t.Errorf("unfinished: %+v, %v", r, err)
+	}
+}
+
+func TestWithdrawnNoticeIsNotActedOn(t *testing.T) {
+	s := testStore(t)
+	j, err := s.Create(id1, notice("n1"), Scope{})
+	must(t, err)
+	must(t, j.Merged(notice("n2")))
+	must(t, j.Withdrawn(notice("n1")))
+	must(t, j.Withdrawn(notice("n2")))
+	must(t, j.Close())
+	if s.Acted("n1") || s.Acted("n2") {
+		t.Error("acted on a withdrawn notice")
+	}
+	if r, err := s.Unfinished(); r != nil || err != nil {
+		t.Errorf("unfinished: %+v, %v", r, err)
+	}
+	j, err = s.Create(id2, notice("n1"), Scope{}) // it came again
+	must(t, err)
+	must(t, j.Close())
+	if !s.Acted("n1") {
+		t.Error("not acted on when it came again")
+	}
+}
+
+func TestToldAcrossRescues(t *testing.T) {
+	s := testStore(t)
+	must(t, begun(t, s).Close())
+	j, err := s.Create(id2, notice("n2"), Scope{})
+	must(t, err)
+	must(t, j.TellIntent(app, "2", "rpc"))
+	must(t, j.Close())
+	got := s.Told(10)
+	if len(got) != 3 || got[Executor{app, "1"}].Trigger != "rpc" || got[Executor{app, "1"}].At.IsZero() ||
+		got[Executor{"other", "1"}].Trigger != "sigpwr" || !got[Executor{app, "2"}].At.IsZero() {
+		t.Errorf("got %+v", got)
+	}
+	if got := s.Told(1); len(got) != 1 {
+		t.Errorf("of the newest: %+v", got)
+	}
+}
+
+func TestNothingIsLeftOfAFailedCreate(t *testing.T) {
+	s := testStore(t)
+	long := notice("n1")
+	long.Executors = []string{strings.Repeat("x", maxLine)}
+	if _, err := s.Create(id1, long, Scope{}); err == nil {
+		t.Fatal("no error")
+	}
+	if ids, err := IDs(s.dir); len(ids) != 0 || err != nil {
+		t.Errorf("left: %v, %v", ids, err)
+	}
+	j, err := s.Create(id1, notice("n1"), Scope{})
+	must(t, err)
+	must(t, j.Close())
 }

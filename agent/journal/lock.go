@@ -78,7 +78,11 @@ func (s *Store) running() string {
 	return id
 }
 
+// release lets the next rescue begin. A dry run has no lock.
 func (l *lock) release() error {
+	if l == nil {
+		return nil
+	}
 	if err := l.file.Truncate(0); err != nil {
 		return errors.Join(err, l.file.Close())
 	}

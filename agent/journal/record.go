@@ -17,6 +17,7 @@ const version = 1
 const (
 	typeNotice      = "notice"       // always the first: what this rescue is for
 	typeMerged      = "merged"       // a further notice that this rescue serves too
+	typeWithdrawn   = "withdrawn"    // a notice that was taken back before anybody was told
 	typeBegin       = "begin"        // a run of the agent takes the rescue up; again after each restart
 	typeTellIntent  = "told-intent"  // on disk before the driver is told
 	typeTold        = "told"         // the driver has answered, or the signal was sent
@@ -37,6 +38,7 @@ type record struct {
 
 	Version  int               `json:"v,omitempty"`
 	Notice   *providers.Notice `json:"notice,omitempty"`
+	DryRun   bool              `json:"dryRun,omitempty"`
 	Node     string            `json:"node,omitempty"`
 	Agent    string            `json:"agent,omitempty"` // version of the agent
 	Deadline int64             `json:"deadline,omitempty"`
@@ -99,9 +101,9 @@ func (r *record) check() error {
 		if r.Version != version {
 			return fmt.Errorf("written in version %d of the journal; this agent reads version %d", r.Version, version)
 		}
-	case typeMerged:
+	case typeMerged, typeWithdrawn:
 		if r.Notice == nil {
-			return errors.New("merged record without a notice")
+			return errors.New(r.Type + " record without a notice")
 		}
 	case typeTellIntent, typeTold, typeEndIntent, typeEnded:
 		if r.App == "" || r.Executor == "" {

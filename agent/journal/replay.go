@@ -28,6 +28,12 @@ type Told struct {
 	Accepted bool // the driver's answer; false also when it knew already
 }
 
+// Scope is what a rescue is for, beside its notice.
+type Scope struct {
+	App    string // only the executors of this application; "" for all
+	DryRun bool   // nothing is done, so there is nothing to go on with
+}
+
 // Ended is what is known about the end of one executor.
 type Ended struct {
 	Intended time.Time // when the intent was on disk
@@ -72,6 +78,7 @@ func (d *Damage) Unwrap() error { return d.Err }
 type Replay struct {
 	ID          string
 	Notice      providers.Notice
+	Scope       Scope
 	Merged      []providers.Notice // further notices that the rescue took in
 	Created     time.Time          // when the notice was written
 	Begins      int                // how many runs of the agent have worked on it
@@ -81,6 +88,7 @@ type Replay struct {
 	Lost        map[migrate.OutputID]Lost
 	Ended       map[Executor]Ended
 	Interrupted bool  // the last run said that it stops early
+	Withdrawn   bool  // nothing was done, because the notice was taken back
 	Done        *Done // nil: not finished
 	// Damage lists the lines that could not be read. All others were.
 	Damage []*Damage
@@ -92,7 +100,7 @@ type Replay struct {
 }
 
 // Finished is true when nothing is left to do for this rescue.
-func (r *Replay) Finished() bool { return r.Done != nil }
+func (r *Replay) Finished() bool { return r.Done != nil || r.Withdrawn }
 
 // errEmpty: the agent ended before the notice was on disk, so nothing was done.
 var errEmpty = errors.New("empty journal: nothing was begun")
@@ -169,6 +177,7 @@ func (r *Replay) apply(rec *record) error {
 	switch rec.Type {
 	case typeNotice:
 		r.Notice, r.Created = *rec.Notice, rec.at()
+		r.Scope = Scope{App: rec.App, DryRun: rec.DryRun}
 	case typeMerged:
 		r.Merged = append(r.Merged, *rec.Notice)
 	case typeBegin:
@@ -184,6 +193,8 @@ func (r *Replay) apply(rec *record) error {
 		return r.applyOutput(rec)
 	case typeTellIntent, typeTold, typeEndIntent, typeEnded:
 		r.applyExecutor(rec)
+	case typeWithdrawn:
+		r.Withdrawn = true
 	case typeInterrupted:
 		r.Interrupted = true
 	case typeDone:

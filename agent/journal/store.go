@@ -146,34 +146,39 @@ func (s *Store) Writable() error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// Create begins the journal of a new rescue with its notice, which is on the disk when Create returns.
-// While another rescue runs on this state folder the error is a *BusyError.
-func (s *Store) Create(id string, n providers.Notice) (*Journal, error) {
+// Create begins the journal of a new rescue with its notice, which is on the disk when Create returns; after
+// an error nothing is. While another rescue runs on this state folder the error is a *BusyError. A dry run
+// neither waits for another rescue nor makes one wait.
+func (s *Store) Create(id string, n providers.Notice, scope Scope) (*Journal, error) {
 	if !ValidID(id) {
 		return nil, fmt.Errorf("journal: %q is no rescue id", id)
 	}
-	l, err := s.lock(id)
-	if err != nil {
-		return nil, err
+	var l *lock
+	if !scope.DryRun {
+		var err error
+		if l, err = s.lock(id); err != nil {
+			return nil, err
+		}
 	}
-	j, err := s.create(id, n, l)
+	dir := Folder(s.dir, id)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, errors.Join(fmt.Errorf("journal: %w", err), l.release())
+	}
+	j, err := s.create(id, n, scope, l)
 	if err != nil {
-		return nil, errors.Join(err, l.release())
+		return nil, errors.Join(err, os.RemoveAll(dir), l.release())
 	}
 	return j, nil
 }
 
-func (s *Store) create(id string, n providers.Notice, l *lock) (*Journal, error) {
+func (s *Store) create(id string, n providers.Notice, scope Scope, l *lock) (*Journal, error) {
 	dir := Folder(s.dir, id)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
 	f, err := os.OpenFile(filepath.Join(dir, journalFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := newJournal(id, f, l, nil)
-	err = j.notice(n)
+	err = j.notice(n, scope)
 	for _, d := range []string{dir, filepath.Dir(dir), s.dir} {
 		if failed := SyncFolder(d); failed != nil {
 			err = errors.Join(err, fmt.Errorf("journal: %w", failed))
@@ -249,8 +254,8 @@ func (s *Store) openRead(id string) (*os.File, error) {
 	return f, nil
 }
 
-// Unfinished is the latest rescue that is not done, or nil. It may be one that another process runs at
-// this moment: Open then says so. A journal that can't be read is passed over, with a warning.
+// Unfinished is the latest rescue that is not done, or nil; dry runs are left out. It may be one that another
+// process runs at this moment: Open then says so. A journal that can't be read is passed over, with a warning.
 func (s *Store) Unfinished() (*Replay, error) {
 	ids, err := IDs(s.dir)
 	if err != nil {
@@ -263,16 +268,16 @@ func (s *Store) Unfinished() (*Replay, error) {
 		r, err := s.Read(id)
 		if err != nil {
 			s.passOver(id, err)
-		} else if !r.Finished() {
+		} else if !r.Finished() && !r.Scope.DryRun {
 			return r, nil
 		}
 	}
 	return nil, nil
 }
 
-// Acted is true when there is a rescue for this notice, finished or not. A journal that can't be read
-// counts for no notice: to act twice is harmless, not to act is not. It stands between a notice and the
-// first byte, so it decodes only the lines that hold a notice.
+// Acted is true when there is a rescue for this notice, finished or not, unless it ended because the notice
+// was withdrawn. A journal that can't be read counts for no notice: to act twice is harmless, not to act is
+// not. It stands between a notice and the first byte, so it decodes only the lines that hold a notice.
 func (s *Store) Acted(noticeID string) bool {
 	ids, err := IDs(s.dir)
 	if err != nil {
@@ -292,28 +297,59 @@ func (s *Store) passOver(id string, err error) {
 	s.log.Warn("journal can't be read, the rescue is passed over", zap.String("rescue", id), zap.Error(err))
 }
 
-// noticesOf lists the ids of the notices in a journal: that of the rescue and those merged into it.
+// noticesOf lists the ids of the notices in a journal: that of the rescue and those merged into it, without
+// those that were withdrawn.
 func (s *Store) noticesOf(id string) ([]string, error) {
+	var ids []string
+	err := s.each(id, `"notice":{`, func(rec *record) {
+		switch {
+		case rec.Notice == nil:
+		case rec.Type == typeWithdrawn:
+			ids = slices.DeleteFunc(ids, func(id string) bool { return id == rec.Notice.ID })
+		default:
+			ids = append(ids, rec.Notice.ID)
+		}
+	})
+	return ids, err
+}
+
+// Told collects which executors the newest n rescues told their drivers of, or meant to. An executor's
+// trigger is chosen once in its life, and not once in each rescue.
+func (s *Store) Told(n int) map[Executor]Told {
+	all := &Replay{Told: map[Executor]Told{}, Ended: map[Executor]Ended{}}
+	ids, err := IDs(s.dir)
+	if err != nil {
+		s.log.Warn("earlier rescues can't be read", zap.Error(err))
+	}
+	for _, id := range ids[max(len(ids)-n, 0):] {
+		if err := s.each(id, `"type":"told`, all.applyExecutor); err != nil {
+			s.passOver(id, err)
+		}
+	}
+	return all.Told
+}
+
+// each decodes the lines of a journal that hold a text.
+func (s *Store) each(id, text string, visit func(*record)) error {
 	f, err := s.openRead(id)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	var ids []string
 	lines := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, _, err := readLine(lines)
 		if errors.Is(err, io.EOF) {
-			return ids, nil
+			return nil
 		}
 		if err != nil && !errors.Is(err, errLongLine) {
-			return ids, err
+			return err
 		}
-		if !bytes.Contains(line, []byte(`"notice":{`)) {
+		if !bytes.Contains(line, []byte(text)) {
 			continue
 		}
-		if rec, err := decode(line); err == nil && rec.Notice != nil {
-			ids = append(ids, rec.Notice.ID)
+		if rec, err := decode(line); err == nil {
+			visit(rec)
 		}
 	}
 }
