@@ -95,25 +95,26 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 // Run is the daemon. It first finishes what an earlier run of it left, then acts on notices until stop
 // is closed (a running rescue then goes on for shutdown.grace) or ctx ends (everything stops at once).
 func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
-	intake, stopIntake := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	life, end := context.WithCancel(ctx) // of what goes on until the last rescue is over
+	defer end()
+	intake, stopIntake := context.WithCancel(life)
 	defer stopIntake()
-	go func() {
+	background.Go(func() {
 		select {
 		case <-stop:
 			a.stopping.Store(true)
 		case <-intake.Done():
 		}
 		stopIntake()
-	}()
-	var background sync.WaitGroup
-	defer background.Wait()
-	served, err := a.serve(ctx)
-	if err != nil {
+	})
+	failed := make(chan error, len(a.sources)+1)
+	if err := a.serve(life, &background, failed); err != nil {
 		return err
 	}
 	background.Go(func() { a.watchExecutors(intake) })
 	notices := make(chan providers.Notice, 16)
-	failed := make(chan error, len(a.sources))
 	for _, s := range a.sources {
 		background.Go(func() {
 			if err := s.Run(intake, notices); err != nil && intake.Err() == nil {
@@ -121,132 +122,7 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 			}
 		})
 	}
-	err = a.dispatch(ctx, intake, notices, failed, served)
-	stopIntake()
-	return err
-}
-
-// dispatch runs one rescue after the other, merging notices for the same node into the running one.
-func (a *Agent) dispatch(ctx, intake context.Context, notices <-chan providers.Notice, failures ...<-chan error) error {
-	rescueCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var waiting []providers.Notice
-	done := make(chan struct{}, 1)
-	busy := a.resumeUnfinished(rescueCtx, done)
-	for {
-		if !busy && len(waiting) > 0 {
-			n := waiting[0]
-			waiting = waiting[1:]
-			if a.store.Acted(n.ID) {
-				continue
-			}
-			busy = true
-			go func() {
-				a.act(rescueCtx, n)
-				done <- struct{}{}
-			}()
-		}
-		select {
-		case err := <-failures[0]:
-			return err
-		case err := <-failures[1]:
-			return err
-		case <-done:
-			busy = false
-		case n := <-notices:
-			if a.wanted(n) {
-				waiting = append(waiting, n)
-			}
-		case <-intake.Done():
-			if busy {
-				a.drain(ctx, cancel, done)
-			}
-			return nil
-		}
-	}
-}
-
-// drain lets a running rescue go on for the grace that the agent was given.
-func (a *Agent) drain(ctx context.Context, cancel context.CancelFunc, done <-chan struct{}) {
-	a.log.Info("stopping when the running rescue has ended", zap.Duration("grace", a.cfg.Shutdown.Grace))
-	grace, end := context.WithTimeout(ctx, a.cfg.Shutdown.Grace)
-	defer end()
-	select {
-	case <-done:
-		return
-	case <-grace.Done():
-	}
-	a.log.Warn("the grace is over: the rescue is interrupted and can be resumed")
-	cancel()
-	<-done
-}
-
-// wanted decides what a notice leads to: nothing when it was acted on before or is part of the running
-// rescue, else a rescue.
-func (a *Agent) wanted(n providers.Notice) bool {
-	what := a.judge(n)
-	a.metrics.Notice(n, what)
-	a.log.Info("notice", zap.String("notice", n.ID), zap.String("kind", string(n.Kind)),
-		zap.Time("deadline", n.Deadline), zap.String("leads to", what))
-	return what == noticeRescue
-}
-
-// What is made of a notice.
-const (
-	noticeRescue    = "rescue"
-	noticeMerged    = "merged"    // part of the running rescue
-	noticeRepeated  = "repeated"  // was acted on before
-	noticeRecorded  = "recorded"  // no reason to end anything
-	noticeWithdrawn = "withdrawn" // a rescue that has begun is finished: telling a driver can't be undone
-)
-
-func (a *Agent) judge(n providers.Notice) string {
-	a.mu.Lock()
-	running := a.running
-	a.mu.Unlock()
-	switch {
-	case n.Withdrawn:
-		return noticeWithdrawn
-	case n.Kind != providers.Preemption && n.Kind != providers.Drain:
-		return noticeRecorded
-	case running != nil && running.merge(n):
-		if err := running.journal.Merged(n); err != nil {
-			running.problem(err)
-		}
-		return noticeMerged
-	case a.store.Acted(n.ID):
-		return noticeRepeated
-	}
-	return noticeRescue
-}
-
-// act is one rescue for one notice. Nothing that goes wrong in it ends the daemon.
-func (a *Agent) act(ctx context.Context, n providers.Notice) {
-	if n.Deadline.IsZero() {
-		n.Deadline = time.Now().Add(a.cfg.Deadline.Default)
-	}
-	if _, err := a.execute(ctx, order{notice: n}); err != nil {
-		a.log.Error("rescue failed", zap.String("notice", n.ID), zap.Error(err))
-	}
-}
-
-// resumeUnfinished goes on with a rescue that an earlier run of the agent had begun and not finished.
-func (a *Agent) resumeUnfinished(ctx context.Context, done chan<- struct{}) bool {
-	replay, err := a.store.Unfinished()
-	if err != nil {
-		a.log.Error("journal of an unfinished rescue not readable", zap.Error(err))
-	}
-	if replay == nil {
-		return false
-	}
-	a.log.Info("resuming", zap.String("rescue", replay.ID), zap.Int("saved", len(replay.Saved)))
-	go func() {
-		if _, err := a.execute(ctx, order{notice: replay.Notice, resume: replay}); err != nil {
-			a.log.Error("resumed rescue failed", zap.String("rescue", replay.ID), zap.Error(err))
-		}
-		done <- struct{}{}
-	}()
-	return true
+	return newDispatcher(a).run(ctx, intake, notices, failed)
 }
 
 // Request is a rescue that somebody asks for by hand.

@@ -27,34 +27,26 @@ type order struct {
 }
 
 // resumeExtra is how much time a resumed rescue gets when the deadline has passed and the node still lives:
-// executors that were marked would otherwise stay without work for ever.
+// executors that were marked would otherwise stay without work for ever. Nothing else is ended then.
 const resumeExtra = 30 * time.Second
 
 // marginShare keeps the margin of a short notice from eating all of it.
 const marginShare = 5
 
+// recentRescues is how many earlier rescues are asked which executors they have told.
+const recentRescues = 10
+
 // execute does one rescue, from its journal to its report. The report is there whenever the rescue began.
 func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
-	r, err := a.newRescue(o)
+	r, err := a.begin(o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err := r.journal.Close(); err != nil {
-			r.log.Error("journal not closed", zap.Error(err))
-		}
-	}()
-	if err := r.journal.Begin(a.cfg.Node.Name, a.version, r.notice.Deadline); err != nil {
-		return nil, err
-	}
-	a.setRunning(r)
-	defer a.setRunning(nil)
-	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.notice.Deadline))
-	r.run(ctx)
-	return a.finish(ctx, r)
+	return a.carryOut(ctx, r)
 }
 
-func (a *Agent) newRescue(o order) (*rescue, error) {
+// begin makes a rescue and its journal. From now on notices for the same node are part of it. carryOut has to follow.
+func (a *Agent) begin(o order) (*rescue, error) {
 	r := &rescue{
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
 		metrics: a.metrics, pinLimit: a.pinLimit,
@@ -64,22 +56,66 @@ func (a *Agent) newRescue(o order) (*rescue, error) {
 	for _, h := range a.cfg.Node.Addresses {
 		r.hosts[executor.NormalAddress(h)] = true
 	}
-	var err error
-	if o.resume == nil {
-		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notice, journal.Scope{App: o.app, DryRun: o.dryRun})
-	} else {
-		r.journal, r.resume.replay, err = a.store.Open(o.resume.ID)
-	}
-	if err != nil {
+	if err := a.openJournal(r, o); err != nil {
 		return nil, err
 	}
-	if o.resume != nil && time.Until(r.notice.Deadline) < a.cfg.Deadline.Margin {
-		r.notice.Deadline = time.Now().Add(resumeExtra)
-	}
-	r.margin = min(a.cfg.Deadline.Margin, max(time.Until(r.notice.Deadline)/marginShare, 0))
-	r.deadline, r.stopCopying = withMovable(context.Background(), r.notice.Deadline.Add(-r.margin))
 	r.log = a.log.With(zap.String("rescue", r.journal.ID()))
+	r.reasons.hold = append(r.reasons.hold, r.notice.ID)
+	if o.resume != nil {
+		r.takeUp(a.cfg.Deadline.Margin)
+	}
+	until := r.notice.Deadline
+	if r.leftover {
+		until = time.Now().Add(resumeExtra)
+	}
+	r.margin = min(a.cfg.Deadline.Margin, max(time.Until(until)/marginShare, 0))
+	r.deadline, r.stopCopying = withMovable(context.Background(), until.Add(-r.margin))
+	if err := r.journal.Begin(a.cfg.Node.Name, a.version, until); err != nil {
+		r.problem(err) // nobody is told before the journal can be written
+	}
+	a.setRunning(r)
 	return r, nil
+}
+
+// openJournal begins the rescue's journal, or goes on with it.
+func (a *Agent) openJournal(r *rescue, o order) (err error) {
+	r.resume.told = a.store.Told(recentRescues)
+	if o.resume == nil {
+		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notice, journal.Scope{App: o.app, DryRun: o.dryRun})
+		return err
+	}
+	r.journal, r.resume.replay, err = a.store.Open(o.resume.ID)
+	if err == nil {
+		maps.Copy(r.resume.told, r.resume.replay.Told)
+	}
+	return err
+}
+
+// takeUp makes the rescue what it was for the earlier run of the agent.
+func (r *rescue) takeUp(margin time.Duration) {
+	replay := r.resume.replay
+	r.notice, r.onlyApp = replay.Notice, replay.Scope.App
+	for _, n := range replay.Merged {
+		r.reasons.hold = append(r.reasons.hold, n.ID)
+		if n.Deadline.Before(r.notice.Deadline) {
+			r.notice.Deadline = n.Deadline
+		}
+	}
+	r.reasons.telling = len(replay.Told) > 0
+	r.leftover = time.Until(r.notice.Deadline) < margin
+}
+
+// carryOut does what was begun. The report is there whatever happens.
+func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error) {
+	defer func() {
+		if err := r.journal.Close(); err != nil {
+			r.log.Error("journal not closed", zap.Error(err))
+		}
+	}()
+	defer a.setRunning(nil)
+	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.notice.Deadline))
+	r.run(ctx)
+	return a.finish(ctx, r)
 }
 
 func (a *Agent) setRunning(r *rescue) {
@@ -92,14 +128,17 @@ func (a *Agent) setRunning(r *rescue) {
 // finish writes the report, unless the agent was stopped in the middle: then the next run of it goes on.
 func (a *Agent) finish(ctx context.Context, r *rescue) (*report.Report, error) {
 	rep := r.makeReport(a.version)
-	if ctx.Err() != nil && !r.dryRun {
+	var err error
+	switch {
+	case r.calledOff():
+		err = r.recordWithdrawn()
+	case ctx.Err() != nil && !r.dryRun:
 		rep.Interrupted = true
 		a.metrics.Rescued(rep)
 		r.log.Warn("rescue interrupted")
 		return rep, r.journal.Interrupted("the agent was stopped")
 	}
-	err := report.Write(a.cfg.State, rep)
-	err = errors.Join(err, r.journal.Done(string(rep.Outcome), rep.ExitCode()))
+	err = errors.Join(err, report.Write(a.cfg.State, rep), r.journal.Done(string(rep.Outcome), rep.ExitCode()))
 	a.metrics.Rescued(rep)
 	a.mu.Lock()
 	a.last = rep.ID
@@ -119,17 +158,26 @@ func (a *Agent) finish(ctx context.Context, r *rescue) (*report.Report, error) {
 
 // makeReport puts together what all applications did.
 func (r *rescue) makeReport(version string) *report.Report {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	at, _ := r.deadline.Deadline()
 	rep := &report.Report{
 		ID: r.journal.ID(), Node: r.cfg.Node.Name, Version: version, Notice: r.notice, DryRun: r.dryRun,
-		Began: r.began, Ended: time.Now(), Deadline: r.notice.Deadline, Problems: slices.Clone(r.problems),
+		Began: r.began, Ended: time.Now(), Deadline: at.Add(r.margin), Withdrawn: r.calledOff(),
+	}
+	if r.leftover {
+		rep.Deadline = r.notice.Deadline
+	}
+	r.mu.Lock()
+	rep.Problems = slices.Clone(r.problems)
+	r.mu.Unlock()
+	if rep.Withdrawn { // nothing was done, so nothing is lost
+		rep.Settle()
+		return rep
 	}
 	if r.resume.replay != nil {
 		rep.Began, rep.Runs = r.resume.replay.Created, r.resume.replay.Begins+1
 	}
 	slowest := map[string]float64{}
-	for _, a := range r.apps {
+	for _, a := range r.applications() {
 		if a.left != nil && errors.Is(a.failure, errDriverGone) {
 			continue // it ended long ago; its folders are only waiting to be cleaned up
 		}
@@ -139,6 +187,13 @@ func (r *rescue) makeReport(version string) *report.Report {
 		}
 		for name, seconds := range a.took {
 			slowest[name] = max(slowest[name], seconds)
+		}
+	}
+	for _, id := range r.resume.applications() {
+		if !slices.ContainsFunc(rep.Applications, func(a report.Application) bool { return a.ID == id }) {
+			a := report.Application{ID: id}
+			r.resume.count(&a, nil, nil)
+			rep.Applications = append(rep.Applications, a)
 		}
 	}
 	rep.Phases = phaseList(slowest)

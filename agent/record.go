@@ -8,7 +8,6 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/report"
 	"github.com/lifeboat/lifeboat/migrate"
-	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 )
 
 // observer writes what the engine does into the journal, the metrics and the log. It is called from one goroutine.
@@ -56,8 +55,9 @@ func (o *observer) check(err error) {
 	}
 }
 
-// makeReport is this application's part of the report.
+// makeReport is this application's part of the report. Nothing runs for it any more.
 func (a *application) makeReport() report.Application {
+	results := a.engine.Results()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	rep := report.Application{ID: a.id, Name: a.props["spark.app.name"], Notes: slices.Clone(a.notes), Phases: a.phases()}
@@ -69,19 +69,24 @@ func (a *application) makeReport() report.Application {
 	} else if a.left != nil {
 		rep.Driver, rep.Spark = a.left.DriverURL, a.left.Spark
 	}
-	seen := map[migrate.OutputID]bool{}
-	for _, res := range a.engine.Results() {
-		seen[res.Output.ID] = true
+	rep.Recompute.Known = len(a.tasks) > 0
+	outputs, executors := make(map[migrate.OutputID]bool, len(results)), map[string]bool{}
+	here := false
+	for _, res := range results {
+		outputs[res.Output.ID] = true
 		a.count(&rep, res)
-	}
-	a.countEarlier(&rep, seen)
-	if a.savedHere(seen) {
-		rep.Notes = append(rep.Notes, noteSameHost)
+		here = here || res.State == migrate.Saved && a.isHere(res.Location.Target.Host)
 	}
 	for _, m := range a.members {
+		executors[m.ID] = true
 		rep.Executors = append(rep.Executors, m.report(a.began))
 	}
-	a.recompute(&rep)
+	for _, at := range a.resume.count(&rep, outputs, executors) {
+		here = here || a.isHere(at.Host)
+	}
+	if here {
+		rep.Notes = append(rep.Notes, noteSameHost)
+	}
 	return rep
 }
 
@@ -90,23 +95,13 @@ func (a *application) makeReport() report.Application {
 const noteSameHost = "some map outputs went to executors on this host: that protects stages whose maps are all done, not one that " +
 	"still runs, and nothing at all when the whole node goes"
 
-// savedHere says that something lies on a host name of this node now. The caller holds the rescue's lock.
-func (a *application) savedHere(counted map[migrate.OutputID]bool) bool {
-	for _, res := range a.engine.Results() {
-		if res.State == migrate.Saved && a.hosts[executor.NormalAddress(res.Location.Target.Host)] {
-			return true
-		}
-	}
-	for id, s := range a.resume.allSaved() {
-		if id.App == a.id && !counted[id] && a.hosts[executor.NormalAddress(s.Target.Host)] {
-			return true
-		}
-	}
-	return false
-}
-
 func (a *application) count(rep *report.Application, res migrate.Result) {
 	rep.Retries += max(res.Tries-1, 0)
+	if res.State == migrate.Saved {
+		rep.Recompute.Avoided += res.Cost.Seconds()
+	} else {
+		rep.Recompute.Incurred += res.Cost.Seconds()
+	}
 	switch {
 	case res.State == migrate.Saved:
 		rep.AddSaved(res.Location.Target.String(), res.Output.Bytes())
@@ -119,27 +114,6 @@ func (a *application) count(rep *report.Application, res migrate.Result) {
 			reason += ": " + firstLine(res.Err.Error())
 		}
 		rep.AddLost(res.Output.ID.String(), reason, res.Output.Bytes())
-	}
-}
-
-// countEarlier adds what an earlier run of the agent had saved from executors that have gone since.
-func (a *application) countEarlier(rep *report.Application, seen map[migrate.OutputID]bool) {
-	for id, s := range a.resume.allSaved() {
-		if id.App == a.id && !seen[id] {
-			rep.AddSaved(s.Target.String(), s.Bytes)
-		}
-	}
-}
-
-// recompute adds up what the map tasks had cost, where the driver's task list was to be had.
-func (a *application) recompute(rep *report.Application) {
-	rep.Recompute.Known = len(a.tasks) > 0
-	for _, res := range a.engine.Results() {
-		if res.State == migrate.Saved {
-			rep.Recompute.Avoided += res.Cost.Seconds()
-		} else {
-			rep.Recompute.Incurred += res.Cost.Seconds()
-		}
 	}
 }
 

@@ -50,8 +50,12 @@ type rescue struct {
 	deadline    *movable      // the last moment for an acknowledgement
 	stopCopying context.CancelFunc
 	stopped     atomic.Bool // the agent is being stopped: the rescue is to be resumed
+	// leftover says that it was resumed after its deadline, on a node that lives: only executors that had been told
+	// are brought to their end. Any others may have come later, for a node that is there to stay.
+	leftover bool
 
 	mu       sync.Mutex
+	reasons  reasons
 	apps     map[string]*application
 	running  sync.WaitGroup
 	hosts    map[string]bool // host names of this node's executors and its configured addresses
@@ -81,8 +85,8 @@ func (r *rescue) run(ctx context.Context) {
 	helpers.Wait()
 }
 
-// interrupted is true once the agent is being stopped in the middle of the rescue.
-func (r *rescue) interrupted() bool { return r.stopped.Load() }
+// interrupted is true once the rescue is stopped in the middle: what is not saved then is not lost.
+func (r *rescue) interrupted() bool { return r.stopped.Load() || r.calledOff() }
 
 // discover lists the Spark processes of this node. What could not be read is a problem in the report,
 // not the end.
@@ -104,7 +108,8 @@ func (r *rescue) discover(ctx context.Context) executor.Found {
 // concerns says whether an executor leaves with this rescue.
 func (r *rescue) concerns(e executor.Executor) bool {
 	return (r.onlyApp == "" || e.App == r.onlyApp) &&
-		(len(r.notice.Executors) == 0 || slices.Contains(r.notice.Executors, e.ID))
+		(len(r.notice.Executors) == 0 || slices.Contains(r.notice.Executors, e.ID)) &&
+		(!r.leftover || r.resume.intent(e.App, e.ID) != "")
 }
 
 func (r *rescue) wholeNode() bool { return len(r.notice.Executors) == 0 && r.onlyApp == "" }
@@ -125,7 +130,7 @@ func (r *rescue) embark(ctx context.Context, found executor.Found) {
 			a.staying = append(a.staying, e)
 		}
 	}
-	if r.wholeNode() || r.onlyApp != "" {
+	if (r.wholeNode() || r.onlyApp != "") && !r.leftover {
 		r.embarkLeft(found.Workers)
 	}
 	for _, a := range r.apps {
@@ -204,7 +209,7 @@ func (a *application) has(e executor.Executor) bool {
 // decommissionWorkers stops a standalone master from starting anything more on this node, once every
 // executor on it is marked: earlier, the master would have the unmarked ones decommission themselves.
 func (r *rescue) decommissionWorkers(ctx context.Context, workers []executor.Worker) {
-	if !r.wholeNode() || len(workers) == 0 || r.dryRun {
+	if !r.wholeNode() || len(workers) == 0 || r.dryRun || r.leftover {
 		r.quietOne.Do(func() { close(r.quiet) })
 		return
 	}
@@ -287,18 +292,6 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// merge takes a further notice for the same node into the running rescue; false when it asks for more
-// than this rescue does.
-func (r *rescue) merge(n providers.Notice) bool {
-	if !r.wholeNode() || r.dryRun {
-		return false
-	}
-	if r.deadline.Advance(n.Deadline.Add(-r.margin)) {
-		r.log.Info("deadline brought forward", zap.String("notice", n.ID), zap.Time("deadline", n.Deadline))
-	}
-	return true
 }
 
 // untilTaken is the time left until the node is taken.

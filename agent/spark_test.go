@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,6 +32,8 @@ const childVariable = "LIFEBOAT_TEST_CHILD"
 // TestMain lets the test binary play a JVM that handles SIGPWR.
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
+		flag.Parse()
+		_ = flag.Set("test.parallel", "16") // they wait most of the time
 		os.Exit(m.Run())
 	}
 	signals := make(chan os.Signal, 8)
@@ -110,6 +113,7 @@ func (a *sparkApp) answer(s *wiretest.Session, r wiretest.Request) {
 	d, payload := sparkDialect(), string(e.Payload)
 	switch {
 	case a.isDeaf():
+		a.happened("unanswered")
 	case payload == string(d.RetrieveSparkAppConfig(0)):
 		a.mu.Lock()
 		reply := javatest.AppConfig(a.props)

@@ -72,15 +72,19 @@ func (s *stage) logger() *zap.Logger {
 	encoder.EncodeTime = func(at time.Time, e zapcore.PrimitiveArrayEncoder) {
 		e.AppendString(fmt.Sprintf("%8.3f", at.Sub(began).Seconds()))
 	}
-	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(encoder), zapcore.AddSync(testWriter{s.t}), zap.DebugLevel))
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(encoder), zapcore.AddSync(logWriter{s}), zap.DebugLevel))
 }
 
-type testWriter struct{ t *testing.T }
+// logWriter makes the agent's log part of the test's, and of what happened.
+type logWriter struct{ s *stage }
 
-func (w testWriter) Write(p []byte) (int, error) {
-	if w.t.Context().Err() == nil {
-		w.t.Logf("%s", strings.TrimSuffix(string(p), "\n"))
+func (w logWriter) Write(p []byte) (int, error) {
+	if w.s.t.Context().Err() == nil {
+		w.s.t.Logf("%s", strings.TrimSuffix(string(p), "\n"))
 	}
+	_, message, _ := strings.Cut(string(p), "\t")
+	_, message, _ = strings.Cut(message, "\t")
+	w.s.happened("log: %s", strings.TrimSpace(message))
 	return len(p), nil
 }
 

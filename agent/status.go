@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,24 +11,23 @@ import (
 	"github.com/lifeboat/lifeboat/providers"
 )
 
-// serve answers /metrics, /healthz, /readyz and /status until ctx ends. Without a listen address it
-// does nothing. The channel gets the error that ended it early.
-func (a *Agent) serve(ctx context.Context) (<-chan error, error) {
-	failed := make(chan error, 1)
+// serve answers /metrics, /healthz, /readyz and /status in the background until ctx ends. Without a listen
+// address it does nothing. failed gets the error that ended it early.
+func (a *Agent) serve(ctx context.Context, background *sync.WaitGroup, failed chan<- error) error {
 	if a.cfg.Listen == "" {
-		return failed, nil
+		return nil
 	}
 	server, err := status.Listen(ctx, status.Options{Addr: a.cfg.Listen, Gatherer: a.registry, Reporter: a, Log: a.log})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.log.Info("listening", zap.Stringer("address", server.Addr()))
-	go func() {
-		if err := server.Serve(ctx); err != nil {
+	background.Go(func() {
+		if err := server.Serve(ctx); err != nil && ctx.Err() == nil {
 			failed <- err
 		}
-	}()
-	return failed, nil
+	})
+	return nil
 }
 
 // Status is what the status page shows.

@@ -37,7 +37,10 @@ func (a *application) tell(ctx context.Context, members []*member) error {
 }
 
 func (a *application) tellOne(ctx context.Context, m *member) error {
-	if how, at, done := a.resume.told(a.id, m.ID); done {
+	if err := a.mayTell(); err != nil {
+		return err
+	}
+	if how, at, done := a.resume.done(a.id, m.ID); done {
 		m.mark(how, at)
 		return nil
 	}
@@ -45,8 +48,8 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	if how == "" {
 		how = a.chooseTrigger(ctx, m)
 	}
-	if err := a.journal.TellIntent(a.id, m.ID, how); err != nil {
-		return fmt.Errorf("journal not writable, so nobody is told: %w", err)
+	if err := a.intend(ctx, m, how); err != nil {
+		return err
 	}
 	accepted, err := true, error(nil)
 	if how == triggerSIGPWR {
@@ -63,6 +66,21 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 		a.log.Error("journal not writable", zap.Error(err))
 	}
 	return nil
+}
+
+// intend writes down that the driver is about to be told. A disk may be full for a moment, so it is tried until
+// ctx ends.
+func (a *application) intend(ctx context.Context, m *member, how string) error {
+	for {
+		err := a.journal.TellIntent(a.id, m.ID, how)
+		if err == nil {
+			return nil
+		}
+		a.problem(fmt.Errorf("nobody is told as long as the journal is not writable: %w", err))
+		if pause(ctx, retryPause) != nil {
+			return err
+		}
+	}
 }
 
 func (m *member) mark(how string, at time.Time) {

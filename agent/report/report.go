@@ -74,7 +74,9 @@ type Report struct {
 	SecondsLeft float64 `json:"secondsLeft"`
 	Outcome     Outcome `json:"outcome"`
 	// Interrupted: the agent was stopped before the rescue was over; it can go on.
-	Interrupted  bool          `json:"interrupted,omitempty"`
+	Interrupted bool `json:"interrupted,omitempty"`
+	// Withdrawn: the notice was taken back before anybody was told, and nothing was done.
+	Withdrawn    bool          `json:"withdrawn,omitempty"`
 	Runs         int           `json:"runs,omitempty"` // how many runs of the agent worked on it, when more than one
 	Phases       []Phase       `json:"phases"`
 	Applications []Application `json:"applications"`

@@ -53,6 +53,9 @@ func (r *Report) head(b *bytes.Buffer) {
 	if r.Runs > 1 {
 		row(t, "  agent", fmt.Sprintf("restarted in the middle, %d runs", r.Runs))
 	}
+	if r.Withdrawn {
+		row(t, "  notice", "withdrawn before anybody was told: nothing was done")
+	}
 	if r.Interrupted {
 		row(t, "  agent", "stopped before the end; the next run goes on")
 	}
