@@ -44,6 +44,7 @@ func TestNoticeIsActedOnOnce(t *testing.T) {
 	s.send(n)
 	n.Deadline = n.Deadline.Add(time.Minute) // it changes
 	s.send(n)
+	s.awaitN("log: notice\t", 3)
 	d.stop()
 	<-d.done
 	if d.err != nil {
@@ -166,16 +167,17 @@ func TestWithdrawnWhileItWaits(t *testing.T) {
 func TestSecondNoticeBringsTheDeadlineForward(t *testing.T) {
 	s, _, member, _ := usual(t, 3)
 	member.set(func(x *sparkExecutor) { x.tasks = 1 }) // so that it is ended at the deadline
+	s.cfg.Deadline.Margin = time.Second
 	s.daemon()
 	s.send(notice("n1", time.Minute))
 	s.await("told 1")
-	second := notice("n2", 2*time.Second)
+	second := notice("n2", 3*time.Second)
 	later := notice("n3", time.Hour)
 	s.send(second)
 	s.send(later)
 	rep := s.report(1)
 	saved(t, rep, 3)
-	if rep.Ended.After(second.Deadline) || rep.Ended.Before(second.Deadline.Add(-time.Second)) {
+	if rep.Ended.After(second.Deadline) || rep.Ended.Before(second.Deadline.Add(-2*time.Second)) {
 		t.Errorf("ended %v before the deadline", second.Deadline.Sub(rep.Ended))
 	}
 	if !rep.Deadline.Round(time.Millisecond).Equal(second.Deadline.Round(time.Millisecond)) {

@@ -115,6 +115,7 @@ func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error)
 	defer a.setRunning(nil)
 	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.notice.Deadline))
 	r.run(ctx)
+	r.settle()
 	return a.finish(ctx, r)
 }
 

@@ -18,6 +18,7 @@ type reasons struct {
 	gone    []providers.Notice // those that were withdrawn
 	telling bool               // somebody may have been told: that can't be taken back
 	off     bool               // all are withdrawn, and nobody was told
+	over    bool               // the rescue only writes its report
 }
 
 // merge takes a further notice for the same node into the running rescue; false when it asks for more
@@ -26,13 +27,7 @@ func (r *rescue) merge(n providers.Notice) bool {
 	if !r.wholeNode() || r.dryRun || r.leftover {
 		return false
 	}
-	r.mu.Lock()
-	off := r.reasons.off
-	if !off && !slices.Contains(r.reasons.hold, n.ID) {
-		r.reasons.hold = append(r.reasons.hold, n.ID)
-	}
-	r.mu.Unlock()
-	if off {
+	if !r.hold(n.ID) {
 		return false
 	}
 	if r.deadline.Advance(n.Deadline.Add(-r.margin)) {
@@ -44,13 +39,32 @@ func (r *rescue) merge(n providers.Notice) bool {
 	return true
 }
 
+func (r *rescue) hold(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reasons.off || r.reasons.over {
+		return false
+	}
+	if !slices.Contains(r.reasons.hold, id) {
+		r.reasons.hold = append(r.reasons.hold, id)
+	}
+	return true
+}
+
+// settle ends the time in which the rescue takes notices in.
+func (r *rescue) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reasons.over = true
+}
+
 // withdraw takes a notice out. When no other is left, and nobody was told, the rescue ends and nothing was done;
 // otherwise it is finished.
 func (r *rescue) withdraw(n providers.Notice) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := slices.Index(r.reasons.hold, n.ID)
-	if i < 0 {
+	if i < 0 || r.reasons.over {
 		return
 	}
 	r.reasons.hold = slices.Delete(r.reasons.hold, i, i+1)

@@ -29,6 +29,7 @@ func TestWayOfARescue(t *testing.T) {
 	s.inOrder("told", "index")
 	s.inOrder("data", "ended")
 	s.never("asked", "sigpwr")
+	s.awaitN("ended", 2)
 	if got := s.seen("ended"); len(got) != 2 || !strings.Contains(got[0], "terminated") {
 		t.Errorf("%q", got)
 	}
