@@ -22,8 +22,8 @@ import (
 type member struct {
 	executor.Executor
 	process *executor.Process
-	// late says that it was started here after the rescue had begun: it is told, but ended only at the
-	// deadline, because the master would start the next one in its place.
+	// late says that it was started here after the rescue had begun: it is told, but not ended as long as the
+	// master would start the next one in its place.
 	late bool
 
 	mu        sync.Mutex
@@ -79,9 +79,6 @@ type application struct {
 	announced map[migrate.OutputID]migrate.Target
 }
 
-// errNothing says that an application left nothing on this node that could be saved.
-var errNothing = errors.New("no committed map output on this node")
-
 func newApplication(r *rescue, id string) *application {
 	a := &application{
 		rescue: r, id: id, log: r.log.With(zap.String("app", id)),
@@ -114,6 +111,9 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	err := a.reach(copying)
 	<-pinned
 	switch {
+	case errors.Is(err, errDriverGone), errors.Is(err, errDriverHere):
+		a.abandon(err)
+		return
 	case err != nil:
 		a.abandon(fmt.Errorf("no usable destination: %w", err))
 		return
@@ -161,18 +161,21 @@ func (a *application) abandon(err error) {
 func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	copyCtx, cancel := context.WithDeadline(copying, a.capDeadline(copying))
 	defer cancel()
-	var work, releases errgroup.Group
+	var work, releases, late errgroup.Group
 	work.Go(func() error { return a.engine.Run(copyCtx) })
 	work.Go(func() error { a.follow(copyCtx); return nil })
 	work.Go(func() error { a.refreshPeers(copyCtx); return nil })
 	work.Go(func() error { a.learnCosts(copyCtx); return nil })
-	work.Go(func() error { a.adoptLate(ctx, copyCtx); return nil })
+	clear := make(chan struct{})
+	late.Go(func() error { a.adoptLate(ctx, copyCtx, clear); return nil })
 	for _, m := range a.snapshot() {
 		releases.Go(func() error { a.release(ctx, copyCtx, m); return nil })
 	}
 	_ = releases.Wait()
-	a.settleRest(copyCtx)
 	a.guard(copyCtx)
+	close(clear)
+	_ = late.Wait()
+	a.settleRest(copyCtx)
 	cancel()
 	_ = work.Wait()
 }
@@ -202,14 +205,13 @@ func (a *application) settled(ctx context.Context) error {
 	}
 }
 
-// guard stays until nothing new can start on this node, because an executor that the master starts here
-// would otherwise be lost without a word.
+// guard stays until no executor of this application can turn up here any more.
 func (a *application) guard(ctx context.Context) {
 	if len(a.snapshot()) == 0 {
 		return
 	}
 	select {
-	case <-a.quiet:
+	case <-a.gate.watched.c:
 	case <-ctx.Done():
 	}
 }

@@ -51,7 +51,7 @@ func (a *Agent) begin(o order) (*rescue, error) {
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
 		metrics: a.metrics, pinLimit: a.pinLimit,
 		notice: o.notice, onlyApp: o.app, dryRun: o.dryRun, progress: o.progress,
-		apps: map[string]*application{}, hosts: map[string]bool{}, quiet: make(chan struct{}), began: time.Now(),
+		apps: map[string]*application{}, hosts: map[string]bool{}, gate: newGate(), began: time.Now(),
 	}
 	for _, h := range a.cfg.Node.Addresses {
 		r.hosts[executor.NormalAddress(h)] = true

@@ -68,7 +68,15 @@ func (a *application) reach(ctx context.Context) error {
 
 // final errors do not get better by waiting.
 func final(err error) bool {
-	return errors.Is(err, driver.ErrGone) || errors.Is(err, errDriverGone) || errors.Is(err, peer.ErrDialectRefused)
+	return errors.Is(err, errDriverGone) || errors.Is(err, peer.ErrDialectRefused)
+}
+
+// gone says in our words that the driver is no more, if that is what its client says.
+func gone(err error) error {
+	if errors.Is(err, driver.ErrGone) {
+		return fmt.Errorf("%w (%w)", errDriverGone, err)
+	}
+	return err
 }
 
 func (a *application) tryReach(ctx context.Context) error {
@@ -103,12 +111,12 @@ func (a *application) dialDriver(ctx context.Context) error {
 	defer cancel()
 	c, err := driver.Dial(ctx, a.dialer, a.driverURL(), a.dialect, wire.Options{Stall: rpcTimeout})
 	if err != nil {
-		return err
+		return gone(err)
 	}
 	props, err := c.Properties(ctx, a.profile())
 	if err != nil {
 		c.Close()
-		return err
+		return gone(err)
 	}
 	a.driver, a.props = c, props
 	return nil
@@ -328,10 +336,7 @@ func (a *application) getPeers(ctx context.Context, ask java.BlockManagerID) ([]
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
 	list, err := a.driver.Peers(ctx, ask)
-	if errors.Is(err, driver.ErrGone) {
-		return nil, fmt.Errorf("%w (%w)", errDriverGone, err)
-	}
-	return list, err
+	return list, gone(err)
 }
 
 // restIDs are the block managers in the driver's REST view, for applications whose executors here have gone.

@@ -7,11 +7,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/spark/driver"
-	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 )
 
 // taskLimit bounds what a busy driver is asked for: its newest shuffle stages, a page of tasks each.
@@ -41,7 +39,7 @@ func (a *application) awaitWorkers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, workerPatience)
 	defer cancel()
 	select {
-	case <-a.quiet:
+	case <-a.gate.tried.c:
 	case <-ctx.Done():
 	}
 }
@@ -54,8 +52,11 @@ var errUnsaved = errors.New("some of its map outputs could not be saved")
 // it committed is acknowledged, or when it has gone by itself.
 func (a *application) waitSafe(ctx context.Context, m *member) error {
 	if m.late {
-		<-ctx.Done()
-		return ctx.Err()
+		select {
+		case <-a.gate.quiet.c:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if err := a.tasksEnded(ctx, m); err != nil {
 		return err
@@ -184,49 +185,4 @@ func (a *application) signalEnd(ctx context.Context, m *member) string {
 	defer cancel()
 	_ = m.process.Done(killed)
 	return "SIGKILL"
-}
-
-// adoptLate tells the driver about executors that were started here after the rescue had begun, follows
-// their files and ends them at the deadline.
-func (a *application) adoptLate(ctx, copyCtx context.Context) {
-	var releases errgroup.Group
-	defer func() { _ = releases.Wait() }()
-	for {
-		select {
-		case <-copyCtx.Done():
-			return
-		case e := <-a.arrivals:
-			m, err := a.addMember(e, true)
-			if err != nil {
-				a.log.Warn("new executor vanished", zap.String("executor", e.ID), zap.Error(err))
-				continue
-			}
-			if err := a.store.Add(a.root(m)); err != nil {
-				a.log.Warn("files of new executor not in reach", zap.String("executor", e.ID), zap.Error(err))
-			}
-			releases.Go(func() error { a.releaseLate(ctx, copyCtx, m); return nil })
-		}
-	}
-}
-
-func (a *application) releaseLate(ctx, copyCtx context.Context, m *member) {
-	if err := a.tell(copyCtx, []*member{m}); err != nil {
-		a.log.Warn("driver not told of new executor", zap.String("executor", m.ID), zap.Error(err))
-		return
-	}
-	a.scan(copyCtx)
-	a.release(ctx, copyCtx, m)
-}
-
-// addMember opens the process of an executor, sure that it is the one that was discovered.
-func (a *application) addMember(e executor.Executor, late bool) (*member, error) {
-	p, err := executor.Open(e.PID, e.Start)
-	if err != nil {
-		return nil, err
-	}
-	m := &member{Executor: e, process: p, late: late, rddBlocks: -1}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.members = append(a.members, m)
-	return m, nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,11 +20,8 @@ import (
 	"github.com/lifeboat/lifeboat/providers"
 )
 
-const (
-	rediscoverEvery = time.Second            // new executors on a node that goes
-	progressEvery   = 250 * time.Millisecond // reports to whoever watches
-	workerPatience  = 500 * time.Millisecond // executors wait so long for the worker to be decommissioned
-)
+// progressEvery is the pause between reports to whoever watches.
+const progressEvery = 250 * time.Millisecond
 
 // rescue is one run, from notice to report, over all applications on this node.
 type rescue struct {
@@ -57,11 +53,11 @@ type rescue struct {
 	mu       sync.Mutex
 	reasons  reasons
 	apps     map[string]*application
-	running  sync.WaitGroup
 	hosts    map[string]bool // host names of this node's executors and its configured addresses
 	problems []string
-	quiet    chan struct{} // closed when nothing new can start on this node
-	quietOne sync.Once
+
+	gate     *gate
+	adopting sync.Mutex // one look at the node at a time takes new executors in
 }
 
 // run does the rescue. It ends early when everything is safe, at the deadline in any case, and at once,
@@ -75,14 +71,41 @@ func (r *rescue) run(ctx context.Context) {
 	found := r.discover(ctx)
 	r.embark(ctx, found)
 
-	background, stop := context.WithCancel(ctx)
-	var helpers sync.WaitGroup
-	helpers.Go(func() { r.rediscover(background, ctx) })
-	helpers.Go(func() { r.decommissionWorkers(background, found.Workers) })
-	helpers.Go(func() { r.showProgress(background) })
-	r.running.Wait()
+	showing, hide := context.WithCancel(ctx)
+	var progress sync.WaitGroup
+	progress.Go(func() { r.showProgress(showing) })
+	r.clear(ctx, found.Workers)
+	hide()
+	progress.Wait()
+}
+
+// clear returns when all executors have left, and nothing new can start here.
+func (r *rescue) clear(ctx context.Context, workers []executor.Worker) {
+	if !r.wholeNode() || r.dryRun || r.leftover {
+		r.gate.open()
+		r.await()
+		return
+	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.watchNode(watching, ctx) })
+	if len(workers) > 0 {
+		watch.Go(func() { r.decommissionWorkers(watching, ctx, workers) })
+	} else {
+		r.gate.open()
+	}
+	r.await()
+	r.guard()
 	stop()
-	helpers.Wait()
+	watch.Wait()
+	r.await() // applications that came late
+}
+
+// await waits for the applications that there are now.
+func (r *rescue) await() {
+	for _, a := range r.applications() {
+		<-a.finished
+	}
 }
 
 // interrupted is true once the rescue is stopped in the middle: what is not saved then is not lost.
@@ -120,20 +143,22 @@ func (r *rescue) embark(ctx context.Context, found executor.Found) {
 		if !r.concerns(e) {
 			continue
 		}
-		a := r.application(e.App)
-		if _, err := a.addMember(e, false); err != nil {
+		m, err := newMember(e, false)
+		if err != nil {
 			r.log.Info("executor vanished", zap.String("app", e.App), zap.String("executor", e.ID), zap.Error(err))
+			continue
 		}
+		r.application(e.App).join(m)
 	}
 	for _, e := range found.Executors {
-		if a := r.apps[e.App]; a != nil && !r.concerns(e) {
+		if a := r.lookup(e.App); a != nil && !r.concerns(e) {
 			a.staying = append(a.staying, e)
 		}
 	}
 	if (r.wholeNode() || r.onlyApp != "") && !r.leftover {
 		r.embarkLeft(found.Workers)
 	}
-	for _, a := range r.apps {
+	for _, a := range r.applications() {
 		r.start(ctx, a)
 	}
 }
@@ -145,7 +170,7 @@ func (r *rescue) embarkLeft(workers []executor.Worker) {
 		return
 	}
 	for _, k := range r.known.list() {
-		if r.onlyApp != "" && k.App != r.onlyApp || r.apps[k.App] != nil {
+		if r.onlyApp != "" && k.App != r.onlyApp || r.lookup(k.App) != nil {
 			continue
 		}
 		a := r.application(k.App)
@@ -166,102 +191,18 @@ func (r *rescue) application(id string) *application {
 	return a
 }
 
+// lookup finds the part of one application; nil when there is none.
+func (r *rescue) lookup(id string) *application {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.apps[id]
+}
+
 func (r *rescue) start(ctx context.Context, a *application) {
-	r.running.Go(func() {
+	go func() {
 		defer close(a.finished)
 		a.run(ctx, r.deadline)
-	})
-}
-
-// rediscover looks for executors that are started here while the rescue runs: a standalone master may do
-// so as long as the worker is not decommissioned.
-func (r *rescue) rediscover(ctx, rescueCtx context.Context) {
-	for pause(ctx, rediscoverEvery) == nil {
-		for _, e := range r.discover(ctx).Executors {
-			if !r.concerns(e) {
-				continue
-			}
-			r.mu.Lock()
-			a := r.apps[e.App]
-			r.mu.Unlock()
-			if a == nil {
-				a = r.application(e.App)
-				if _, err := a.addMember(e, true); err == nil {
-					r.start(rescueCtx, a)
-				}
-				continue
-			}
-			if !a.has(e) {
-				select {
-				case a.arrivals <- e:
-				default:
-				}
-			}
-		}
-	}
-}
-
-// has is true for an executor that is a member already. An executor's id is never used twice.
-func (a *application) has(e executor.Executor) bool {
-	return slices.ContainsFunc(a.snapshot(), func(m *member) bool { return m.ID == e.ID })
-}
-
-// decommissionWorkers stops a standalone master from starting anything more on this node, once every
-// executor on it is marked: earlier, the master would have the unmarked ones decommission themselves.
-func (r *rescue) decommissionWorkers(ctx context.Context, workers []executor.Worker) {
-	if !r.wholeNode() || len(workers) == 0 || r.dryRun || r.leftover {
-		r.quietOne.Do(func() { close(r.quiet) })
-		return
-	}
-	if !r.cfg.Spark.DecommissionWorker || !r.allTold(ctx) {
-		return
-	}
-	for _, w := range workers {
-		if err := decommissionWorker(w); err != nil {
-			r.problem(fmt.Errorf("worker %d on %s goes on taking executors: %w", w.PID, w.Host, err))
-			return
-		}
-		r.log.Info("standalone worker decommissioned", zap.Int("pid", w.PID), zap.String("host", w.Host))
-	}
-	r.quietOne.Do(func() { close(r.quiet) })
-}
-
-func decommissionWorker(w executor.Worker) error {
-	if !w.HandlesPWR {
-		return fmt.Errorf("it does not handle SIGPWR (set spark.decommission.enabled in its SPARK_WORKER_OPTS)")
-	}
-	p, err := executor.Open(w.PID, w.Start)
-	if err != nil {
-		return err
-	}
-	defer p.Close()
-	return p.Signal(syscall.SIGPWR)
-}
-
-// allTold waits until every application has told its driver; false when one could not. One without executors
-// here has nothing to tell.
-func (r *rescue) allTold(ctx context.Context) bool {
-	apps := r.applications()
-	for _, a := range apps {
-		if a.left != nil {
-			continue
-		}
-		select {
-		case <-a.told:
-			continue
-		default:
-		}
-		select {
-		case <-a.told:
-		case <-a.finished:
-			if !isClosed(a.told) {
-				return false
-			}
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return len(apps) > 0
+	}()
 }
 
 func (r *rescue) applications() []*application {

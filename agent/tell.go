@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,8 +11,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/lifeboat/lifeboat/migrate/spark/driver"
 )
 
 // How the driver learns that an executor leaves. Chosen once per executor: after the RPC a SIGPWR ends
@@ -181,8 +178,8 @@ func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, 
 		if err == nil {
 			return accepted, nil
 		}
-		if errors.Is(err, driver.ErrGone) {
-			return false, fmt.Errorf("%w (%w)", errDriverGone, err)
+		if err = gone(err); final(err) {
+			return false, err
 		}
 		a.log.Warn("driver not told yet", zap.String("executor", m.ID), zap.Error(err))
 		if pause(ctx, retryPause) != nil {
