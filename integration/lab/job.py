@@ -124,8 +124,8 @@ class RDDJob:
 
 
 class SQLJob:
-    """A sort-merge join and an aggregation with adaptive execution. Collecting the same DataFrame again
-    runs the final stage only, on the shuffle files that are there."""
+    """A sort-merge join, some of its rows and an aggregation of all, with adaptive execution. Collecting the
+    same DataFrame again runs the final stage only; that reads all shuffle files, those of the join too."""
 
     GROUPS = 13
 
@@ -143,23 +143,31 @@ class SQLJob:
         self.shuffle += 1
         start = self.shuffle * self.rows()
         self.span = range(start, start + self.rows())
-        fact = self.spark.range(start, start + self.rows(), 1, self.job["maps"]).selectExpr(
+        first = "monotonically_increasing_id() % 8589934592 = 0"  # of the rows of a task
+        sleep = f"java_method('java.lang.Thread', 'sleep', {self.job['msPerMap']}L)"
+        fact = self.spark.range(start, start + self.rows(), 1, self.job["maps"]).where(
+            f"not ({first}) or {sleep} is not null").selectExpr(
             "id % 997 as k", "sha2(cast(id as string), 256) as payload")
         dim = self.spark.range(997).selectExpr("id as k", f"id % {self.GROUPS} as g")
-        self.frame = (fact.join(dim, "k").groupBy("g").agg({"*": "count", "payload": "max"})
-                      .withColumnRenamed("count(1)", "n").withColumnRenamed("max(payload)", "top"))
+        joined = fact.join(dim, "k")
+        groups = joined.groupBy("g").agg({"*": "count", "payload": "max"})
+        picked = joined.where("substr(payload, 1, 2) = lpad(lower(hex(g)), 2, '0')")  # of both sides: after the join
+        self.frame = groups.selectExpr("g", "`count(1)` as n", "`max(payload)` as top").union(
+            picked.selectExpr("g", "-1L as n", "payload as top"))
         self.want = None
         return {}
 
     def expect(self):
         if self.want is not None:
             return
-        groups = [[g, 0, ""] for g in range(self.GROUPS)]
+        groups, picked = [[g, 0, ""] for g in range(self.GROUPS)], []
         for i in self.span:
-            group = groups[i % 997 % self.GROUPS]
-            group[1] += 1
-            group[2] = max(group[2], hashlib.sha256(str(i).encode()).hexdigest())
-        self.want = groups
+            g, payload = i % 997 % self.GROUPS, hashlib.sha256(str(i).encode()).hexdigest()
+            groups[g][1] += 1
+            groups[g][2] = max(groups[g][2], payload)
+            if int(payload[:2], 16) == g:
+                picked.append([g, -1, payload])
+        self.want = sorted(groups + picked)
 
     def round(self):
         got = sorted([r["g"], r["n"], r["top"]] for r in self.frame.collect())
