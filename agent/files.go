@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -50,13 +51,40 @@ func (a *application) scan(ctx context.Context) {
 	}
 	a.take(found)
 	a.mu.Lock()
-	a.skipped = skipped[:min(len(skipped), maxSkipped)]
+	a.skipped = keepSkipped(a.skipped, skipped, found)
 	a.mu.Unlock()
 	a.metrics.SetPinned(a.pinLimit.Used())
 }
 
 // maxSkipped bounds what a folder full of rubbish can cost in memory and in the report.
 const maxSkipped = 1000
+
+// keepSkipped adds what is skipped now to what was before. Files that have gone since stay in the report, with the reason
+// that was seen first: an executor that exits deletes its folders, one file after the other. Outputs that are whole now,
+// and local directories that have appeared, are dropped.
+func keepSkipped(before, now []shuffle.Skipped, found []shuffle.Found) []shuffle.Skipped {
+	type place struct {
+		folder string
+		output migrate.OutputID
+	}
+	whole := map[migrate.OutputID]bool{}
+	for _, f := range found {
+		whole[f.Output.ID] = true
+	}
+	kept := slices.DeleteFunc(slices.Clone(before), func(s shuffle.Skipped) bool {
+		return whole[s.ID] || strings.Contains(s.Folder, "/")
+	})
+	known := map[place]bool{}
+	for _, s := range kept {
+		known[place{s.Folder, s.ID}] = true
+	}
+	for _, s := range now {
+		if !known[place{s.Folder, s.ID}] {
+			kept = append(kept, s)
+		}
+	}
+	return kept[:min(len(kept), maxSkipped)]
+}
 
 // take gives found outputs to the engine: as saved when an earlier run of the agent had them
 // acknowledged, else to be copied.
