@@ -35,7 +35,7 @@ var (
 )
 
 // dryRunPatience is how long a dry run looks for a destination: a person waits for it.
-const dryRunPatience = 5 * time.Second
+const dryRunPatience = 3 * time.Second
 
 // reach finds the driver, its settings and at least one usable peer; until the deadline, because both may
 // come back. Nobody is told anything here.

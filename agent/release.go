@@ -139,7 +139,7 @@ func (a *application) end(ctx context.Context, m *member) {
 		return
 	}
 	how, byItself := "by itself", m.gone()
-	a.countUnmoved(m, byItself)
+	a.countBlocks(m, byItself)
 	if !byItself {
 		how = a.signalEnd(ctx, m)
 	}
@@ -152,16 +152,17 @@ func (a *application) end(ctx context.Context, m *member) {
 	a.log.Info("executor ended", zap.String("executor", m.ID), zap.String("how", how))
 }
 
-// countUnmoved notes what is left of the cached blocks of an executor that was to move them. One that has exited by
-// itself was done with that; the driver's view may be older.
-func (a *application) countUnmoved(m *member, gone bool) {
+// countBlocks notes how many cached blocks go with the executor: what it had when it was told and nobody moves, or
+// what it has not moved itself. One that has exited by itself was done with that; the driver's view may be older.
+func (a *application) countBlocks(m *member, gone bool) {
 	left := a.cachedBlocks(m)
-	if gone && left > 0 {
-		left = -1
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.trigger == triggerSIGPWR {
+	switch {
+	case m.trigger != triggerSIGPWR && m.rddBlocks >= 0:
+	case m.trigger == triggerSIGPWR && gone && left > 0:
+		m.rddBlocks = -1
+	default:
 		m.rddBlocks = left
 	}
 }

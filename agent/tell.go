@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/lifeboat/lifeboat/migrate/spark/java"
 )
 
 // How the driver learns that an executor leaves. Chosen once per executor: after the RPC a SIGPWR ends
@@ -190,22 +192,15 @@ func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, 
 
 // tellBySignal lets the executor decommission itself, and waits until the driver no longer offers it as a peer.
 func (a *application) tellBySignal(ctx context.Context, m *member) error {
+	witnesses := a.witnesses(ctx, m)
 	if err := m.process.Signal(syscall.SIGPWR); err != nil {
 		return fmt.Errorf("SIGPWR to executor %s: %w", m.ID, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for {
-		a.mu.Lock()
-		asks := slices.Clone(a.asks)
-		a.mu.Unlock()
-		for _, ask := range asks {
-			if ask.Executor == m.ID {
-				continue
-			}
-			list, err := a.getPeers(ctx, ask)
-			if err == nil && len(list) > 0 && !slices.Contains(list, m.self) {
-				a.log.Info("executor decommissions itself", zap.String("executor", m.ID))
+		for _, w := range witnesses {
+			if list, err := a.getPeers(ctx, w); err == nil && !slices.Contains(list, m.self) {
 				return nil
 			}
 		}
@@ -214,6 +209,17 @@ func (a *application) tellBySignal(ctx context.Context, m *member) error {
 			return nil
 		}
 	}
+}
+
+// witnesses are the executors that have this one as a peer: when they no longer do, the driver has marked it.
+func (a *application) witnesses(ctx context.Context, m *member) []java.BlockManagerID {
+	a.mu.Lock()
+	asks := slices.Clone(a.asks)
+	a.mu.Unlock()
+	return slices.DeleteFunc(asks, func(ask java.BlockManagerID) bool {
+		list, err := a.getPeers(ctx, ask)
+		return err != nil || !slices.Contains(list, m.self)
+	})
 }
 
 // capDeadline is the application's own last moment: Spark kills a marked executor after
