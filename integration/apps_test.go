@@ -104,6 +104,16 @@ func application(t *testing.T, rep *report.Report, id string) report.Application
 	return rep.Applications[i]
 }
 
+// executor is one executor's part of a report.
+func executor(t *testing.T, a report.Application, id string) report.Executor {
+	t.Helper()
+	i := slices.IndexFunc(a.Executors, func(e report.Executor) bool { return e.ID == id })
+	if i < 0 {
+		t.Fatalf("executor %s is not in the report: %+v", id, a)
+	}
+	return a.Executors[i]
+}
+
 // told says that the driver heard of any executor's end.
 func told(a report.Application) bool {
 	return slices.ContainsFunc(a.Executors, func(e report.Executor) bool { return e.Told || e.Ended })
