@@ -148,7 +148,7 @@ func (a *application) named() bool { return a.cfg.Spark.Dialect != config.Dialec
 // probe asks peers, one after the other, until one has said which dialect it understands. With a dialect named in
 // the configuration any other answer is a refusal.
 func (a *application) probe(ctx context.Context, list []java.BlockManagerID) ([]java.BlockManagerID, error) {
-	err := error(errNoPeer)
+	err := errNoPeer
 	for _, p := range list {
 		ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 		var d java.Dialect

@@ -275,9 +275,9 @@ func (x *sparkExecutor) start(kind string) {
 		caught = "0000000020000000"
 	}
 	a.write(pid, "fd/.keep", "")
-	must(a.t, os.Remove(filepath.Join(a.proc, strconv.Itoa(pid), "fd/.keep")))
-	must(a.t, os.Symlink("socket:[4711]", filepath.Join(a.proc, strconv.Itoa(pid), "fd/3")))
-	must(a.t, os.Symlink("/jars/spark-core_2.12-3.5.9.jar", filepath.Join(a.proc, strconv.Itoa(pid), "fd/4")))
+	must(a.t, os.Remove(filepath.Join(a.proc, strconv.Itoa(pid), "fd", ".keep")))
+	must(a.t, os.Symlink("socket:[4711]", filepath.Join(a.proc, strconv.Itoa(pid), "fd", "3")))
+	must(a.t, os.Symlink("/jars/spark-core_2.12-3.5.9.jar", filepath.Join(a.proc, strconv.Itoa(pid), "fd", "4")))
 	a.write(pid, "net/tcp", fmt.Sprintf("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"+
 		"   0: 00000000:%04X 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n", x.server.Port()))
 	a.write(pid, "environ", "SPARK_EXECUTOR_DIRS=/local/"+a.id+"\x00")

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -304,8 +303,6 @@ func saved(t *testing.T, rep *report.Report, n int) {
 		}
 	}
 }
-
-var errRefused = errors.New("refused on stage")
 
 // write puts a file of the fake proc in place.
 func (s *stage) write(pid int, name, content string) {

@@ -50,12 +50,11 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	if err := a.intend(ctx, m, how); err != nil {
 		return err
 	}
-	accepted, err := true, error(nil)
+	tell := a.tellKnown
 	if how == triggerSIGPWR {
-		err = a.tellBySignal(ctx, m)
-	} else {
-		accepted, err = a.tellKnown(ctx, m)
+		tell = a.tellBySignal
 	}
+	accepted, err := tell(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -191,22 +190,22 @@ func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, 
 }
 
 // tellBySignal lets the executor decommission itself, and waits until the driver no longer offers it as a peer.
-func (a *application) tellBySignal(ctx context.Context, m *member) error {
+func (a *application) tellBySignal(ctx context.Context, m *member) (accepted bool, err error) {
 	witnesses := a.witnesses(ctx, m)
 	if err := m.process.Signal(syscall.SIGPWR); err != nil {
-		return fmt.Errorf("SIGPWR to executor %s: %w", m.ID, err)
+		return false, fmt.Errorf("SIGPWR to executor %s: %w", m.ID, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for {
 		for _, w := range witnesses {
 			if list, err := a.getPeers(ctx, w); err == nil && !slices.Contains(list, m.self) {
-				return nil
+				return true, nil
 			}
 		}
 		if pause(ctx, retryPause/10) != nil {
 			a.log.Warn("the driver does not show the executor as leaving after SIGPWR; going on", zap.String("executor", m.ID))
-			return nil
+			return true, nil
 		}
 	}
 }
