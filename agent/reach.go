@@ -317,7 +317,23 @@ func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, e
 	if last != nil {
 		return nil, last
 	}
+	if id, ok := a.onlyLiving(); ok && !a.isLeaving(id) {
+		return []java.BlockManagerID{id}, nil
+	}
 	return nil, errNoPeer
+}
+
+// onlyLiving is the one executor that the driver's REST view still shows, when it shows no other: such an executor has
+// no peers, so none can name it. It shows how it is meant when it takes uploads or refuses them.
+func (a *application) onlyLiving() (java.BlockManagerID, bool) {
+	if r, _ := a.activity.latest(); time.Since(r.began) > 2*readingTimeout {
+		return java.BlockManagerID{}, false
+	}
+	ids := a.restIDs()
+	if len(ids) != 1 {
+		return java.BlockManagerID{}, false
+	}
+	return ids[0], true
 }
 
 // confirms asks with another executor whether the first one is still among the living: the answer to
