@@ -33,6 +33,16 @@ func outputFiles(t *testing.T, n *lab.Node) map[string]folderFiles {
 	return found
 }
 
+// outputs counts the map outputs in the node's local dirs.
+func outputs(t *testing.T, n *lab.Node) int {
+	t.Helper()
+	found := 0
+	for _, f := range outputFiles(t, n) {
+		found += f.outputs
+	}
+	return found
+}
+
 // shuffleFiles visits every index and data file in a node's local dirs.
 func shuffleFiles(t *testing.T, n *lab.Node, visit func(path string, size int64)) {
 	t.Helper()

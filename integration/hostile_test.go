@@ -34,18 +34,13 @@ func TestHostileFiles(t *testing.T) {
 	peer := node(t, c, lab.NodeOptions{Address: "127.0.0.3", Cores: 2})
 	app := submit(t, c, lab.AppOptions{Job: lab.Job{Maps: 24, KiBPerMap: 64, MsPerMap: 50}}, 4)
 	round(t, app)
-	truth := outputFiles(t, doomed)
-	folder := slices.Sorted(maps.Keys(truth))[0]
+	found, folder := outputs(t, doomed), slices.Sorted(maps.Keys(outputFiles(t, doomed)))[0]
 	p := &planter{t: t, folder: find(t, doomed, folder), next: firstPlanted, outside: t.TempDir(), reasons: map[string]string{}}
 	p.plantAll()
 	stop := p.churn()
 	rep := rescue(t, command(t, c, doomed, ""), 0, "rescue", "--deadline", "30s")
 	stop()
 
-	found := 0
-	for _, f := range truth {
-		found += f.outputs
-	}
 	if part := application(t, rep, app.ID); part.Saved.Outputs != found || part.Found.Outputs != found {
 		t.Errorf("%d of %d outputs saved, want %d of %d", part.Saved.Outputs, part.Found.Outputs, found, found)
 	}
