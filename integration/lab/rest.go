@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -203,11 +204,12 @@ func (a *App) ExecutorsOn(ctx context.Context, host string) ([]Executor, error) 
 	return found, err
 }
 
-// WaitExecutors waits until so many executors are registered.
+// WaitExecutors waits until so many executors are registered, with their block managers, which come later.
 func (a *App) WaitExecutors(ctx context.Context, n int) error {
 	what := fmt.Sprintf("%d executors are registered", n)
 	return a.proc.waitFor(ctx, what, func(ctx context.Context) (bool, error) {
 		got, err := a.Executors(ctx, false)
+		got = slices.DeleteFunc(got, func(e Executor) bool { return e.Port() == 0 })
 		return len(got) >= n, err
 	})
 }
