@@ -24,30 +24,59 @@ type reading struct {
 }
 
 // activity looks at the driver's list of executors for all executors of an application, one request
-// at a time, and never spends more than a tenth of the time in the driver.
+// at a time and only while somebody wants to know, and never spends more than a tenth of the time in the
+// driver, which has to hear of every copy meanwhile.
 type activity struct {
 	rest func() *driver.REST // nil while no REST server is known
 
-	mu   sync.Mutex
-	last reading
-	next chan struct{} // closed when a new reading is there
+	mu     sync.Mutex
+	last   reading
+	next   chan struct{} // closed when a new reading is there
+	wanted int           // calls that wait for readings
+	demand chan struct{} // for run: there is such a call
 }
 
 func newActivity(rest func() *driver.REST) *activity {
-	return &activity{rest: rest, next: make(chan struct{})}
+	return &activity{rest: rest, next: make(chan struct{}), demand: make(chan struct{}, 1)}
 }
 
-// run reads until ctx ends.
+// run reads as long as readings are wanted, until ctx ends.
 func (a *activity) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		if !a.isWanted() {
+			select {
+			case <-ctx.Done():
+			case <-a.demand:
+			}
+			continue
+		}
 		began := time.Now()
 		a.read(ctx)
-		pause := max(readingInterval, 9*time.Since(began))
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		_ = pause(ctx, max(readingInterval, 9*time.Since(began)))
 	}
+}
+
+// want asks for readings until the returned function is called.
+func (a *activity) want() (enough func()) {
+	a.mu.Lock()
+	a.wanted++
+	a.mu.Unlock()
+	select {
+	case a.demand <- struct{}{}:
+	default:
+	}
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.wanted--
+	}
+}
+
+// isWanted is true too before the first reading, which tells more than what runs.
+func (a *activity) isWanted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.wanted > 0 || a.last.executors == nil
 }
 
 // read looks once. A driver that does not answer leaves the last reading in place.
@@ -84,6 +113,7 @@ func (a *activity) latest() (reading, <-chan struct{}) {
 // no task (and, when withBlocks is set, holds no cached block any more). It returns ctx's error when
 // that is not seen in time, which is always so where the driver has no REST server.
 func (a *activity) idle(ctx context.Context, id string, since time.Time, withBlocks bool) error {
+	defer a.want()()
 	agreed := 0
 	for {
 		r, next := a.latest()

@@ -165,7 +165,8 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	work.Go(func() error { return a.engine.Run(copyCtx) })
 	work.Go(func() error { a.follow(copyCtx); return nil })
 	work.Go(func() error { a.refreshPeers(copyCtx); return nil })
-	work.Go(func() error { a.learnCosts(copyCtx); return nil })
+	learned := make(chan struct{})
+	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx); return nil })
 	clear := make(chan struct{})
 	late.Go(func() error { a.adoptLate(ctx, copyCtx, clear); return nil })
 	for _, m := range a.snapshot() {
@@ -176,6 +177,7 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	close(clear)
 	_ = late.Wait()
 	a.settleRest(copyCtx)
+	a.awaitCosts(copyCtx, learned)
 	cancel()
 	_ = work.Wait()
 }

@@ -142,9 +142,16 @@ func (a *application) refreshPeers(ctx context.Context) {
 	}
 }
 
-// learnCosts asks the driver's REST server what the outputs would cost to recompute. The answer may
-// come late or never: it only changes the order.
+// costsAfter is how long outputs are copied by their size alone. What they would cost to recompute takes the
+// driver more time to say than the order of a short rescue is worth, and it has to hear of every copy meanwhile.
+const costsAfter = 2 * time.Second
+
+// learnCosts asks the driver's REST server what the outputs would cost to recompute: for the order when the
+// rescue takes its time, else for the report, while the executors end. The answer may come late or never.
 func (a *application) learnCosts(ctx context.Context) {
+	short, cancel := context.WithTimeout(ctx, costsAfter)
+	_ = a.engine.Settled(short)
+	cancel()
 	for a.restServer() == nil {
 		if pause(ctx, readingInterval) != nil {
 			return
@@ -162,4 +169,15 @@ func (a *application) learnCosts(ctx context.Context) {
 	a.mu.Lock()
 	a.tasks = tasks
 	a.mu.Unlock()
+}
+
+// awaitCosts lets a question that was asked be answered, which taskLimit bounds.
+func (a *application) awaitCosts(ctx context.Context, learned <-chan struct{}) {
+	if a.restServer() == nil {
+		return
+	}
+	select {
+	case <-learned:
+	case <-ctx.Done():
+	}
 }

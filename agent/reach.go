@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/migrate"
@@ -80,12 +81,14 @@ func gone(err error) error {
 }
 
 func (a *application) tryReach(ctx context.Context) error {
+	var first errgroup.Group
 	if a.driver == nil {
-		if err := a.dialDriver(ctx); err != nil {
-			return err
-		}
+		first.Go(func() error { return a.dialDriver(ctx) })
 	}
 	a.locateMembers(ctx)
+	if err := first.Wait(); err != nil {
+		return err
+	}
 	list, err := a.livingPeers(ctx)
 	if err != nil {
 		return err

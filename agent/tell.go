@@ -120,6 +120,7 @@ func (a *application) canMoveBlocks(m *member) bool {
 func (a *application) awaitBlocks(ctx context.Context, m *member) int {
 	ctx, cancel := context.WithTimeout(ctx, min(readingTimeout, a.untilTaken()/10))
 	defer cancel()
+	defer a.activity.want()()
 	for {
 		_, next := a.activity.latest()
 		if n := a.cachedBlocks(m); n >= 0 {
