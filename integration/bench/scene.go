@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -133,32 +134,44 @@ func (s *scene) addPeers(ctx context.Context) error {
 	return s.app.WaitExecutors(ctx, 1+len(s.peers))
 }
 
-// warmUps are how many blocks each peer receives before the clock runs.
-const warmUps = 400
+// warmUps are how many outputs each peer receives before the clock runs: so many because Java compiles what
+// runs thousands of times. Without them whoever comes first pays for most of it.
+const warmUps = 3000
 
 // warm sends outputs of no shuffle to the peers, so that their code for receiving, and the driver's for
 // hearing of it, is compiled for whoever comes then.
 func (s *scene) warm(ctx context.Context) error {
-	dialect, _, ok := java.ForVersion(s.Spark, "2.13")
+	dialect, _, ok := java.ForVersion(s.Spark, scalaOf(s.Spark))
 	if !ok {
 		return fmt.Errorf("no dialect for Spark %s", s.Spark)
 	}
-	for _, n := range s.peers {
-		on, err := s.app.ExecutorsOn(ctx, n.Address)
-		if err != nil || len(on) != 1 {
-			return fmt.Errorf("%d executors on %s: %w", len(on), n.Address, err)
-		}
-		p := peer.New(peer.Options{
-			Target: migrate.Target{Executor: on[0].ID, Host: on[0].Host(), Port: on[0].Port()}, App: s.app.ID, Dialect: dialect,
-			Dialer: dialer, Connections: cores,
-		})
-		err = warmPeer(ctx, p, s.app.ID)
-		p.Close()
-		if err != nil {
-			return err
-		}
+	executors, err := s.app.Executors(ctx, false)
+	if err != nil {
+		return err
 	}
-	return nil
+	var all errgroup.Group
+	for _, e := range executors {
+		if e.Host() == doomedAddress {
+			continue
+		}
+		all.Go(func() error {
+			p := peer.New(peer.Options{
+				Target: migrate.Target{Executor: e.ID, Host: e.Host(), Port: e.Port()}, App: s.app.ID, Dialect: dialect,
+				Dialer: dialer, Connections: cores,
+			})
+			defer p.Close()
+			return warmPeer(ctx, p, s.app.ID)
+		})
+	}
+	return all.Wait()
+}
+
+// scalaOf is the version of Scala that PyPI's Spark is built with.
+func scalaOf(spark string) string {
+	if strings.HasPrefix(spark, "3.") {
+		return "2.12"
+	}
+	return "2.13"
 }
 
 // warmShuffle is an id that the application never reaches.
@@ -167,7 +180,7 @@ const warmShuffle = 1 << 20
 func warmPeer(ctx context.Context, p *peer.Peer, app string) error {
 	var puts errgroup.Group
 	puts.SetLimit(2 * cores)
-	for i := range warmUps / 2 {
+	for i := range warmUps {
 		puts.Go(func() error {
 			_, err := p.Put(ctx, &migrate.Output{
 				ID: migrate.OutputID{App: app, Shuffle: warmShuffle, Map: int64(i)}, Index: blob(40), Data: blob(16 << 10),
