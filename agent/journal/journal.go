@@ -28,8 +28,9 @@ var ErrClosed = errors.New("journal is closed")
 // Journal writes the records of one rescue. All methods may be called by many goroutines at once.
 //
 // Records go to the kernel within 20 ms, so that a kill of the agent loses no more; those that say what is about
-// to be done to others are on the disk when their method returns. An error says that records are
-// behind or missing; they are kept and tried again with the next, as a disk may be full for a moment.
+// to be done to others are there when their method returns. The disk is waited for only at the end: an executor
+// does not outlive a power cut, and the disk of a node that shuffles may take its time. An error says that
+// records are behind or missing; they are kept and tried again with the next, as a disk may be full for a moment.
 type Journal struct {
 	id   string
 	now  func() time.Time
@@ -62,29 +63,29 @@ func (j *Journal) Begin(node, agentVersion string, deadline time.Time) error {
 	if !deadline.IsZero() {
 		r.Deadline = deadline.UnixMilli()
 	}
-	return j.sync(r)
+	return j.write(r)
 }
 
 // Merged notes a further notice that this rescue serves too: it is acted on no more.
 func (j *Journal) Merged(n providers.Notice) error {
-	return j.sync(record{Type: typeMerged, Notice: &n})
+	return j.write(record{Type: typeMerged, Notice: &n})
 }
 
 // Withdrawn notes that a notice of this rescue was taken back, and that the rescue ends because of it without
 // having done anything. The same notice is acted on when it comes again.
 func (j *Journal) Withdrawn(n providers.Notice) error {
-	return j.sync(record{Type: typeWithdrawn, Notice: &n})
+	return j.write(record{Type: typeWithdrawn, Notice: &n})
 }
 
-// TellIntent is on the disk before the driver is told of an executor's end, with the trigger that was
+// TellIntent is out of the agent's hands before the driver is told of an executor's end, with the trigger that was
 // chosen. When it fails, nobody may be told.
 func (j *Journal) TellIntent(app, executor, trigger string) error {
-	return j.sync(record{Type: typeTellIntent, App: app, Executor: executor, Trigger: trigger})
+	return j.write(record{Type: typeTellIntent, App: app, Executor: executor, Trigger: trigger})
 }
 
 // Told notes that the driver has answered.
 func (j *Journal) Told(app, executor, trigger string, accepted bool) error {
-	return j.sync(record{Type: typeTold, App: app, Executor: executor, Trigger: trigger, Accepted: accepted})
+	return j.write(record{Type: typeTold, App: app, Executor: executor, Trigger: trigger, Accepted: accepted})
 }
 
 // Saved notes an output whose data and index were acknowledged.
@@ -108,14 +109,14 @@ func (j *Journal) Lost(id migrate.OutputID, bytes int64, reason string) error {
 	return j.append(r, nil)
 }
 
-// EndIntent is on the disk before an executor is signalled.
+// EndIntent is out of the agent's hands before an executor is signalled.
 func (j *Journal) EndIntent(app, executor string) error {
-	return j.sync(record{Type: typeEndIntent, App: app, Executor: executor})
+	return j.write(record{Type: typeEndIntent, App: app, Executor: executor})
 }
 
 // Ended notes that an executor has left, and how.
 func (j *Journal) Ended(app, executor, how string) error {
-	return j.sync(record{Type: typeEnded, App: app, Executor: executor, Why: how})
+	return j.write(record{Type: typeEnded, App: app, Executor: executor, Why: how})
 }
 
 // Interrupted notes that the agent stops before the rescue is over.
@@ -129,7 +130,7 @@ func (j *Journal) Done(result string, exit int) error {
 }
 
 func (j *Journal) notice(n providers.Notice, s Scope) error {
-	return j.sync(record{Type: typeNotice, Version: version, Notice: &n, App: s.App, DryRun: s.DryRun})
+	return j.write(record{Type: typeNotice, Version: version, Notice: &n, App: s.App, DryRun: s.DryRun})
 }
 
 // append adds a record that is flushed soon. A target is named by a record of its own, once.
@@ -155,17 +156,31 @@ func (j *Journal) append(r record, to *migrate.Target) error {
 	return j.err
 }
 
+// write adds a record and returns when the kernel has all records so far.
+func (j *Journal) write(r record) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.writeLocked(r)
+}
+
 // sync adds a record and returns when all records so far are on the disk.
 func (j *Journal) sync(r record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := j.writeLocked(r); err != nil {
+		return err
+	}
+	return j.syncLocked()
+}
+
+func (j *Journal) writeLocked(r record) error {
 	if j.closed {
 		return ErrClosed
 	}
 	if err := j.add(r); err != nil {
 		return err
 	}
-	return j.syncLocked()
+	return j.flushLocked()
 }
 
 func (j *Journal) syncLocked() error {

@@ -146,7 +146,7 @@ func (s *Store) Writable() error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// Create begins the journal of a new rescue with its notice, which is on the disk when Create returns; after
+// Create begins the journal of a new rescue with its notice, which is in its file when Create returns; after
 // an error nothing is. While another rescue runs on this state folder the error is a *BusyError. A dry run
 // neither waits for another rescue nor makes one wait.
 func (s *Store) Create(id string, n providers.Notice, scope Scope) (*Journal, error) {
@@ -178,13 +178,7 @@ func (s *Store) create(id string, n providers.Notice, scope Scope, l *lock) (*Jo
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := newJournal(id, f, l, nil)
-	err = j.notice(n, scope)
-	for _, d := range []string{dir, filepath.Dir(dir), s.dir} {
-		if failed := SyncFolder(d); failed != nil {
-			err = errors.Join(err, fmt.Errorf("journal: %w", failed))
-		}
-	}
-	if err != nil {
+	if err := j.notice(n, scope); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return j, nil
