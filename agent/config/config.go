@@ -141,7 +141,7 @@ func Default() Config {
 		Deadline: Deadline{Margin: 3 * time.Second, Default: 2 * time.Minute},
 		Shutdown: Shutdown{Grace: 110 * time.Second},
 		Migrate: Migrate{
-			Connections: 2, InFlight: 8, Attempts: 6,
+			Connections: 4, InFlight: 16, Attempts: 6,
 			Stall: 4 * time.Second, DialTimeout: time.Second,
 			Backoff:  Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second},
 			MaxPeers: 16,
