@@ -15,6 +15,7 @@ const (
 	readingInterval = 150 * time.Millisecond
 	readingSettle   = 250 * time.Millisecond
 	readingTimeout  = 3 * time.Second
+	readingPause    = time.Second // at most: a driver's first answers take it long, and say nothing about the next
 )
 
 // reading is one look at the driver's list of executors.
@@ -24,8 +25,8 @@ type reading struct {
 }
 
 // activity looks at the driver's list of executors for all executors of an application, one request
-// at a time and only while somebody wants to know, and never spends more than a tenth of the time in the
-// driver, which has to hear of every copy meanwhile.
+// at a time and only while somebody wants to know. It spends little of the time in the driver, which has to
+// hear of every copy meanwhile.
 type activity struct {
 	rest func() *driver.REST // nil while no REST server is known
 
@@ -52,7 +53,7 @@ func (a *activity) run(ctx context.Context) {
 		}
 		began := time.Now()
 		a.read(ctx)
-		_ = pause(ctx, max(readingInterval, 9*time.Since(began)))
+		_ = pause(ctx, min(max(readingInterval, 9*time.Since(began)), readingPause))
 	}
 }
 
