@@ -61,6 +61,8 @@ type application struct {
 	doing     string             // the phase it is in
 	lastSaved time.Time
 	anySaved  bool
+	anyLost   bool  // an output that could be read was given up
+	unread    error // why there may be outputs that nobody knows of
 
 	driver   *driver.Client
 	dialect  java.Dialect
@@ -68,6 +70,7 @@ type application struct {
 	props    map[string]string
 	engine   *migrate.Engine
 	activity *activity
+	helpers  sync.WaitGroup // that end when run does
 
 	left      *knownApp           // set for an application whose executors here have gone, but not their folders
 	leftRoots []shuffle.Root      // where those folders are
@@ -98,26 +101,16 @@ func newApplication(r *rescue, id string) *application {
 // run does the whole rescue of the application. Everything that went wrong is in the report.
 func (a *application) run(ctx context.Context, copying *movable) {
 	defer a.close()
+	defer a.helpers.Wait()
 	background, stop := context.WithCancel(ctx)
 	defer stop()
-	go a.activity.run(background)
-	pinned := make(chan struct{})
-	go func() {
-		defer close(pinned)
-		defer a.phase(phasePin)()
-		a.locateStaying(ctx)
-		a.pin(ctx)
-	}()
-	err := a.reach(copying)
-	<-pinned
-	switch {
-	case errors.Is(err, errDriverGone), errors.Is(err, errDriverHere):
+	a.helpers.Go(func() { a.activity.run(background) })
+	if err := a.prepare(ctx, copying); err != nil {
 		a.abandon(err)
+		a.endTold(ctx, copying)
 		return
-	case err != nil:
-		a.abandon(fmt.Errorf("no usable destination: %w", err))
-		return
-	case a.dryRun:
+	}
+	if a.dryRun {
 		return
 	}
 	if err := a.tell(copying, a.snapshot()); err != nil {
@@ -129,6 +122,41 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	a.enter(phaseCopy)
 	a.copyAndRelease(ctx, copying)
 	a.timeCopy(began)
+	if len(a.snapshot()) > 0 && a.restServer() == nil {
+		a.note("the driver's REST server was not found: executors are ended only at the deadline")
+	}
+}
+
+// prepare pins the files and finds a destination, side by side. Nobody is told anything here, so it is
+// the last moment to find out that nothing can be saved.
+func (a *application) prepare(ctx context.Context, copying *movable) error {
+	reaching, giveUp := context.WithCancel(copying)
+	defer giveUp()
+	var pinned error
+	pinning := make(chan struct{})
+	go func() {
+		defer close(pinning)
+		defer a.phase(phasePin)()
+		a.locateStaying(ctx)
+		if pinned = a.pin(ctx); pinned != nil {
+			giveUp()
+		}
+	}()
+	if a.left != nil {
+		<-pinning // most folders of applications that have left are empty, or no more
+		if pinned != nil {
+			return pinned
+		}
+	}
+	err := a.reach(reaching, copying)
+	<-pinning
+	switch {
+	case pinned != nil:
+		return pinned
+	case err == nil, errors.Is(err, errDriverGone), errors.Is(err, errDriverHere):
+		return err
+	}
+	return fmt.Errorf("no usable destination: %w", err)
 }
 
 // timeCopy splits the time since the driver was told at the last acknowledgement: copying before it, ending
@@ -155,11 +183,33 @@ func (a *application) abandon(err error) {
 	_ = a.engine.Run(over)
 }
 
+// endTold ends executors at the deadline that an earlier run of the agent had told, where this one can do nothing
+// more for them: they get no tasks, and the driver has to see them leave.
+func (a *application) endTold(ctx context.Context, copying *movable) {
+	if a.driverless() {
+		return
+	}
+	var ends errgroup.Group
+	for _, m := range a.snapshot() {
+		if how, at, done := a.resume.done(a.id, m.ID); done {
+			m.mark(how, at)
+			ends.Go(func() error {
+				<-copying.Done()
+				if ctx.Err() == nil {
+					a.end(ctx, m)
+				}
+				return nil
+			})
+		}
+	}
+	_ = ends.Wait()
+}
+
 // copyAndRelease runs everything that goes on side by side once the driver knows: the copy engine, the
 // watch for new commits, the list of peers, and the end of each executor. It returns when all
 // executors have gone and nothing is left to copy, or at the deadline.
 func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
-	copyCtx, cancel := context.WithDeadline(copying, a.capDeadline(copying))
+	copyCtx, cancel := a.untilKilled(copying)
 	defer cancel()
 	var work, releases, late errgroup.Group
 	work.Go(func() error { return a.engine.Run(copyCtx) })
@@ -251,6 +301,9 @@ func (a *application) close() {
 	}
 	if a.driver != nil {
 		a.driver.Close()
+	}
+	if a.rest != nil {
+		a.rest.Close()
 	}
 }
 

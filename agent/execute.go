@@ -179,8 +179,8 @@ func (r *rescue) makeReport(version string) *report.Report {
 	}
 	slowest := map[string]float64{}
 	for _, a := range r.applications() {
-		if a.left != nil && errors.Is(a.failure, errDriverGone) {
-			continue // it ended long ago; its folders are only waiting to be cleaned up
+		if a.left != nil && (errors.Is(a.failure, errDriverGone) || errors.Is(a.failure, errNothing)) {
+			continue // it ended long ago, and its folders are only waiting to be cleaned up
 		}
 		rep.Applications = append(rep.Applications, a.makeReport())
 		for _, s := range a.skipped {

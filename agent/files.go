@@ -2,32 +2,38 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
 )
 
+// errNothing says that an application that has left has left nothing.
+var errNothing = errors.New("no map output is left of it")
+
 // pin opens everything that the application has committed on this node, before anybody is told
-// anything: an executor that exits removes its files, but not from under an open descriptor.
-func (a *application) pin(ctx context.Context) {
+// anything: an executor that exits removes its files, but not from under an open descriptor. It fails
+// only if nothing can be read at all.
+func (a *application) pin(ctx context.Context) error {
 	roots := slices.Clone(a.leftRoots)
 	for _, m := range a.snapshot() {
 		roots = append(roots, a.root(m))
 	}
 	store, err := shuffle.Open(ctx, shuffle.Options{App: a.id, Roots: roots, Limit: a.pinLimit, Log: a.log})
 	if err != nil {
-		a.problem(fmt.Errorf("local dirs of %s: %w", a.id, err))
-		return
+		return fmt.Errorf("its files can't be read: %w", err)
 	}
 	a.mu.Lock()
 	a.store = store
 	a.mu.Unlock()
 	a.scan(ctx)
+	if a.left != nil && a.engine.Progress().Found.Outputs == 0 {
+		return errNothing
+	}
+	return nil
 }
 
 func (a *application) root(m *member) shuffle.Root {
@@ -46,14 +52,33 @@ func (a *application) scan(ctx context.Context) {
 		return
 	}
 	found, skipped, err := store.Scan(ctx)
-	if err != nil && ctx.Err() == nil {
-		a.log.Warn("scan of shuffle files", zap.Error(err))
+	if ctx.Err() == nil {
+		err = stillThere(err)
+		if err != nil {
+			a.problem(fmt.Errorf("some files of %s can't be read: %w", a.id, err))
+		}
 	}
 	a.take(found)
 	a.mu.Lock()
+	a.unread = err
 	a.skipped = keepSkipped(a.skipped, skipped, found)
 	a.mu.Unlock()
 	a.metrics.SetPinned(a.pinLimit.Used())
+}
+
+// stillThere leaves out of joined errors those of processes that have ended.
+func stillThere(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it takes this very error apart
+		var rest []error
+		for _, e := range joined.Unwrap() {
+			rest = append(rest, stillThere(e))
+		}
+		return errors.Join(rest...)
+	}
+	if errors.Is(err, shuffle.ErrGone) {
+		return nil
+	}
+	return err
 }
 
 // maxSkipped bounds what a folder full of rubbish can cost in memory and in the report.
@@ -109,17 +134,22 @@ func (a *application) leaves(folder string) bool {
 	return !a.foreign[folder]
 }
 
-// owner is the executor that named the folder as its own, "" when none did.
+// owner is the executor that named the folder as its own, or else one that has not said which are its own; ""
+// when all have named others.
 func (a *application) owner(folder string) string {
+	silent := ""
 	for _, m := range a.snapshot() {
 		m.mu.Lock()
-		mine := m.folders == nil || m.folders[folder]
+		named, mine := m.folders != nil, m.folders[folder]
 		m.mu.Unlock()
 		if mine {
 			return m.ID
 		}
+		if !named {
+			silent = m.ID
+		}
 	}
-	return ""
+	return silent
 }
 
 // follow scans whenever the folders may have changed, until ctx ends.

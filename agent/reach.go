@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -35,12 +36,16 @@ var (
 	errNoPeer     = errors.New("no living executor elsewhere takes map outputs")
 )
 
-// dryRunPatience is how long a dry run looks for a destination: a person waits for it.
-const dryRunPatience = 3 * time.Second
+const (
+	// dryRunPatience is how long a dry run looks for a destination: a person waits for it.
+	dryRunPatience = 3 * time.Second
+	// leftPatience is the same for an application that has left this node, and perhaps the world.
+	leftPatience = 10 * time.Second
+)
 
-// reach finds the driver, its settings and at least one usable peer; until the deadline, because both may
-// come back. Nobody is told anything here.
-func (a *application) reach(ctx context.Context) error {
+// reach finds the driver, its settings and at least one usable peer; until ctx ends, because both may
+// come back. Nobody is told anything here. The REST server is looked for as long as copying goes on.
+func (a *application) reach(ctx, copying context.Context) error {
 	defer a.phase(phaseReach)()
 	host, _, err := driver.Address(a.driverURL())
 	if err != nil {
@@ -49,9 +54,14 @@ func (a *application) reach(ctx context.Context) error {
 	if a.wholeNode() && a.isHere(host) {
 		return errDriverHere
 	}
-	go a.findREST(ctx, host)
-	if a.dryRun {
+	a.helpers.Go(func() { a.findREST(copying, host) })
+	switch {
+	case a.dryRun:
 		short, cancel := context.WithTimeout(ctx, dryRunPatience)
+		defer cancel()
+		ctx = short
+	case a.left != nil:
+		short, cancel := context.WithTimeout(ctx, leftPatience)
 		defer cancel()
 		ctx = short
 	}
@@ -121,6 +131,10 @@ func (a *application) dialDriver(ctx context.Context) error {
 		c.Close()
 		return gone(err)
 	}
+	if id := props["spark.app.id"]; id != "" && id != a.id {
+		c.Close()
+		return fmt.Errorf("%w (the driver of %s has its address)", errDriverGone, id)
+	}
 	a.driver, a.props = c, props
 	return nil
 }
@@ -174,22 +188,27 @@ func (a *application) probe(ctx context.Context, list []java.BlockManagerID) ([]
 // locateMembers finds each member's own block manager: by the driver's REST view, or by asking each
 // port its process listens on which executor it is. Its answer also names its folders.
 func (a *application) locateMembers(ctx context.Context) {
+	var all sync.WaitGroup
 	for _, m := range a.snapshot() {
-		if m.located() {
+		if !m.located() {
+			all.Go(func() { a.locate(ctx, m) })
+		}
+	}
+	all.Wait()
+}
+
+func (a *application) locate(ctx context.Context, m *member) {
+	for _, port := range a.candidatePorts(m) {
+		self := java.BlockManagerID{Executor: m.ID, Host: m.Host, Port: port}
+		own, err := a.folders(ctx, self)
+		if err != nil {
 			continue
 		}
-		for _, port := range a.candidatePorts(m) {
-			self := java.BlockManagerID{Executor: m.ID, Host: m.Host, Port: port}
-			own, err := a.folders(ctx, self)
-			if err != nil {
-				continue
-			}
-			m.mu.Lock()
-			m.self, m.folders = self, own
-			m.mu.Unlock()
-			a.addAsk(self)
-			break
-		}
+		m.mu.Lock()
+		m.self, m.folders = self, own
+		m.mu.Unlock()
+		a.addAsk(self)
+		return
 	}
 }
 
@@ -296,15 +315,18 @@ func (a *application) addAsk(id java.BlockManagerID) {
 // leave with this node. GetPeers answers an empty list to anybody it does not know, so several are asked with.
 func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, error) {
 	a.mu.Lock()
-	asks := slices.Clone(a.asks)
+	asks, members := slices.Clone(a.asks), len(a.members)
 	a.mu.Unlock()
 	asks = append(asks, a.restIDs()...)
 	if len(asks) == 0 {
 		return nil, fmt.Errorf("%w: no executor's block manager is known to ask the driver with", errNoPeer)
 	}
 	var last error
-	for _, ask := range asks[:min(len(asks), len(a.members)+askedPeers)] {
+	for _, ask := range asks[:min(len(asks), members+askedPeers)] {
 		list, err := a.getPeers(ctx, ask)
+		if final(err) || errors.Is(err, driver.ErrSlow) {
+			return nil, err // the next question would meet the same
+		}
 		if err != nil {
 			last = err
 			continue
@@ -378,11 +400,9 @@ func (a *application) findREST(ctx context.Context, host string) {
 			a.mu.Lock()
 			a.rest = rest
 			a.mu.Unlock()
-			a.activity.read(ctx)
 			return
 		}
 		if pause(ctx, refreshEvery) != nil {
-			a.note("the driver's REST server was not found: executors are ended only at the deadline")
 			return
 		}
 	}

@@ -43,6 +43,11 @@ func (o *observer) Lost(out *migrate.Output, reason migrate.Reason, err error) {
 	if o.app.interrupted() {
 		return
 	}
+	if reason != migrate.ReasonCorrupt {
+		o.app.mu.Lock()
+		o.app.anyLost = true
+		o.app.mu.Unlock()
+	}
 	o.app.metrics.Lost(out.Bytes())
 	o.check(o.app.journal.Lost(out.ID, out.Bytes(), string(reason)))
 	o.app.log.Warn("lost", zap.Stringer("output", out.ID), zap.String("reason", string(reason)), zap.Error(err))

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 )
 
 // taskLimit bounds what a busy driver is asked for: its newest shuffle stages, a page of tasks each.
@@ -68,13 +70,11 @@ func (a *application) waitSafe(ctx context.Context, m *member) error {
 	if err := a.announceFresh(ctx); err != nil {
 		a.log.Warn("fresh outputs not announced again", zap.Error(err))
 	}
-	for a.anyLost() {
-		if m.gone() {
-			return nil
-		}
+	for a.incomplete() && !m.gone() {
 		if pause(ctx, retryPause) != nil {
 			return errUnsaved
 		}
+		a.scan(ctx)
 	}
 	return a.settled(ctx)
 }
@@ -117,14 +117,12 @@ func (a *application) announceFresh(ctx context.Context) error {
 	})
 }
 
-// anyLost is true while an output of this application that could be read was given up.
-func (a *application) anyLost() bool {
-	for _, r := range a.engine.Results() {
-		if r.State == migrate.Lost && r.Reason != migrate.ReasonCorrupt {
-			return true
-		}
-	}
-	return false
+// incomplete is true when an output of this application that could be read was given up, or some may not have been
+// seen: then the executors hold what nobody else has.
+func (a *application) incomplete() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.anyLost || a.unread != nil
 }
 
 func (m *member) gone() bool { return !m.process.Alive() }
@@ -143,11 +141,18 @@ func (a *application) end(ctx context.Context, m *member) {
 	if !byItself {
 		how = a.signalEnd(ctx, m)
 	}
+	ended := m.gone()
 	m.mu.Lock()
-	m.ended, m.endedAt, m.endedHow = m.gone(), time.Now(), how
+	m.ended, m.endedAt, m.endedHow = ended, time.Now(), how
 	m.mu.Unlock()
+	if !ended {
+		if ctx.Err() == nil {
+			a.problem(fmt.Errorf("executor %s of %s did not end", m.ID, a.id))
+		}
+		return // the journal keeps the intent
+	}
 	if err := a.journal.Ended(a.id, m.ID, how); err != nil {
-		a.log.Error("journal not writable", zap.Error(err))
+		a.problem(err)
 	}
 	a.log.Info("executor ended", zap.String("executor", m.ID), zap.String("how", how))
 }
@@ -167,16 +172,21 @@ func (a *application) countBlocks(m *member, gone bool) {
 	}
 }
 
+// signalEnd says by which signal the executor ended, if it did. When the agent is stopped meanwhile, the executor
+// has the time to exit that it was given.
 func (a *application) signalEnd(ctx context.Context, m *member) string {
 	if err := a.journal.EndIntent(a.id, m.ID); err != nil {
-		a.log.Error("journal not writable", zap.Error(err))
+		a.problem(err)
 	}
 	if err := m.process.Signal(syscall.SIGTERM); err != nil {
-		a.log.Warn("SIGTERM failed", zap.String("executor", m.ID), zap.Error(err))
+		if !errors.Is(err, executor.ErrGone) {
+			a.problem(fmt.Errorf("executor %s of %s: %w", m.ID, a.id, err))
+		}
+		return "by itself"
 	}
 	wait, cancel := context.WithTimeout(ctx, min(a.cfg.Spark.KillAfter, a.untilTaken()/2))
 	defer cancel()
-	if m.process.Done(wait) == nil {
+	if m.process.Done(wait) == nil || ctx.Err() != nil {
 		return "SIGTERM"
 	}
 	if err := m.process.Signal(syscall.SIGKILL); err != nil {

@@ -2,16 +2,18 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/migrate/spark/java"
 )
 
@@ -25,14 +27,25 @@ const (
 // confirmTimeout is how long a self-decommissioning executor has to be taken off the driver's list of peers.
 const confirmTimeout = 3 * time.Second
 
-// tell marks the members at the driver, all at once, and returns when it has answered for each of them.
+// tell marks the members at the driver, all at once, and returns when it has answered for each of them. An
+// error says that there is no driver, or that none of them could be told; those that were not are not ended.
 func (a *application) tell(ctx context.Context, members []*member) error {
 	defer a.phase(phaseTell)()
-	var all errgroup.Group
-	for _, m := range members {
-		all.Go(func() error { return a.tellOne(ctx, m) })
+	errs := make([]error, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() { errs[i] = a.tellOne(ctx, m) })
 	}
-	return all.Wait()
+	all.Wait()
+	if failed := errors.Join(errs...); final(failed) || !slices.Contains(errs, nil) {
+		return failed
+	}
+	for i, err := range errs {
+		if err != nil {
+			a.problem(fmt.Errorf("the driver of %s was not told of executor %s: %w", a.id, members[i].ID, err))
+		}
+	}
+	return nil
 }
 
 func (a *application) tellOne(ctx context.Context, m *member) error {
@@ -55,6 +68,9 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 		tell = a.tellBySignal
 	}
 	accepted, err := tell(ctx, m)
+	if errors.Is(err, executor.ErrGone) {
+		err = nil // its driver sees that by itself
+	}
 	if err != nil {
 		return err
 	}
@@ -222,22 +238,22 @@ func (a *application) witnesses(ctx context.Context, m *member) []java.BlockMana
 	})
 }
 
-// capDeadline is the application's own last moment: Spark kills a marked executor after
-// spark.executor.decommission.forceKillTimeout.
-func (a *application) capDeadline(copying *movable) time.Time {
-	at, _ := copying.Deadline()
+// untilKilled is the time for copying. Spark kills a marked executor after
+// spark.executor.decommission.forceKillTimeout: copies are to be safe before.
+func (a *application) untilKilled(copying *movable) (context.Context, context.CancelFunc) {
 	timeout, ok := sparkSeconds(a.props["spark.executor.decommission.forceKillTimeout"])
 	if !ok {
-		return at
+		return context.WithCancel(copying)
 	}
+	at, _ := copying.Deadline()
 	for _, m := range a.snapshot() {
 		m.mu.Lock()
-		if killed := m.toldAt.Add(timeout - a.margin); m.told && killed.Before(at) {
+		if killed := m.toldAt.Add(timeout - min(a.margin, timeout/marginShare)); m.told && killed.Before(at) {
 			at = killed
 		}
 		m.mu.Unlock()
 	}
-	return at
+	return context.WithDeadline(copying, at)
 }
 
 // sparkSeconds reads a Spark time setting whose unit is seconds when it has none (JavaUtils.timeStringAsSec).

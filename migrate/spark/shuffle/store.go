@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -79,7 +80,7 @@ type Store struct {
 	pending map[key]pending
 	waiting int // names not yet returned, over all buckets
 	buffer  []byte
-	failed  []error // roots that could not be opened: for the next scan
+	failed  []error // roots that could not be opened
 	warned  bool    // the limit was logged
 	watcher *watcher
 
@@ -88,8 +89,8 @@ type Store struct {
 }
 
 // Open takes hold of the roots of all processes, so that their files stay in reach when they end.
-// It fails only if none can be opened; what is wrong with some is returned by the first Scan. An
-// error for a process that has ended is an ErrGone.
+// It fails only if none can be opened; what is wrong with some is returned by every Scan, but once only
+// for a process that has ended: an ErrGone.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{app: o.App, limit: o.Limit, log: o.Log, seed: maphash.MakeSeed(), known: make(map[key]*output), pending: make(map[key]pending), buffer: make([]byte, indexBuffer)}
 	if s.limit == nil {
@@ -146,8 +147,8 @@ func (s *Store) Scan(ctx context.Context) ([]Found, []Skipped, error) {
 	if s.closed.Load() {
 		return nil, nil, errClosed
 	}
-	pass := &pass{ctx: ctx, now: time.Now(), errs: s.failed}
-	s.failed = nil
+	pass := &pass{ctx: ctx, now: time.Now(), errs: slices.Clone(s.failed)}
+	s.failed = slices.DeleteFunc(s.failed, func(err error) bool { return errors.Is(err, ErrGone) })
 	s.list(pass)
 	s.join(pass)
 	s.publish()
