@@ -31,8 +31,13 @@ type dispatcher struct {
 	again    <-chan time.Time   // when to try again to begin one; nil: nothing is to be tried
 	trouble  string             // why none could be begun
 	caughtUp bool               // nothing is left of earlier runs of the agent
+	later    <-chan time.Time   // when to look again whether something is; nil: now
 	resumed  string             // the last rescue that was taken up
 }
+
+// busyPause is the pause between attempts to go on with a rescue that another process may be at: an agent that is being
+// replaced, or a rescue by hand.
+const busyPause = time.Second
 
 func newDispatcher(a *Agent) *dispatcher { return &dispatcher{Agent: a, done: make(chan struct{}, 1)} }
 
@@ -53,6 +58,8 @@ func (d *dispatcher) run(ctx, intake context.Context, notices <-chan providers.N
 			d.busy = false
 		case <-d.again:
 			d.again = nil
+		case <-d.later:
+			d.later = nil
 		case n := <-notices:
 			d.take(n)
 		case <-intake.Done():
@@ -95,7 +102,7 @@ func (d *dispatcher) next(ctx context.Context) {
 		}
 		d.start(ctx, r)
 	}
-	if !d.busy && d.again == nil && !d.caughtUp {
+	if !d.busy && d.again == nil && d.later == nil && !d.caughtUp {
 		d.resume(ctx)
 	}
 }
@@ -125,18 +132,19 @@ func (d *dispatcher) resume(ctx context.Context) {
 		d.caughtUp = true
 		return
 	}
-	d.resumed = replay.ID
-	d.log.Info("resuming", zap.String("rescue", replay.ID), zap.Int("saved", len(replay.Saved)))
 	r, err := d.begin(order{resume: replay})
-	if err != nil {
-		var busy *journal.BusyError
-		if !errors.As(err, &busy) { // else another process is at it
-			d.log.Error("rescue not resumed", zap.String("rescue", replay.ID), zap.Error(err))
-		}
+	var busy *journal.BusyError
+	switch {
+	case errors.As(err, &busy):
+		d.later = time.After(busyPause)
+	case err != nil:
+		d.log.Error("rescue not resumed", zap.String("rescue", replay.ID), zap.Error(err))
 		d.caughtUp = true
-		return
+	default:
+		d.resumed = replay.ID
+		d.log.Info("resuming", zap.String("rescue", replay.ID), zap.Int("saved", len(replay.Saved)))
+		d.start(ctx, r)
 	}
-	d.start(ctx, r)
 }
 
 // start carries a rescue out in the background. Nothing that goes wrong in it ends the daemon.

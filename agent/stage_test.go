@@ -47,7 +47,7 @@ func newStage(t *testing.T) *stage {
 	s := &stage{t: t, proc: t.TempDir(), files: t.TempDir(), cfg: config.Default(), source: newScript(), changed: make(chan struct{})}
 	s.cfg.Node.Name, s.cfg.Listen = home, ""
 	s.cfg.State = filepath.Join(t.TempDir(), "state")
-	s.cfg.Deadline.Margin = 300 * time.Millisecond
+	s.cfg.Deadline.Margin = time.Second
 	s.cfg.Spark.KillAfter = 5 * time.Second
 	s.cfg.Migrate.Backoff.Initial = 5 * time.Millisecond
 	return s
