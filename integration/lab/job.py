@@ -143,11 +143,13 @@ class SQLJob:
         self.shuffle += 1
         start = self.shuffle * self.rows()
         self.span = range(start, start + self.rows())
-        first = "monotonically_increasing_id() % 8589934592 = 0"  # of the rows of a task
-        sleep = f"java_method('java.lang.Thread', 'sleep', {self.job['msPerMap']}L)"
-        fact = self.spark.range(start, start + self.rows(), 1, self.job["maps"]).where(
-            f"not ({first}) or {sleep} is not null").selectExpr(
-            "id % 997 as k", "sha2(cast(id as string), 256) as payload")
+        fact = self.spark.range(start, start + self.rows(), 1, self.job["maps"])
+        if self.job["msPerMap"]:
+            # Not deterministic for Spark: it gives a query up rather than run such a map again.
+            first = "monotonically_increasing_id() % 8589934592 = 0"  # of the rows of a task
+            sleep = f"java_method('java.lang.Thread', 'sleep', {self.job['msPerMap']}L)"
+            fact = fact.where(f"not ({first}) or {sleep} is not null")
+        fact = fact.selectExpr("id % 997 as k", "sha2(cast(id as string), 256) as payload")
         dim = self.spark.range(997).selectExpr("id as k", f"id % {self.GROUPS} as g")
         joined = fact.join(dim, "k")
         groups = joined.groupBy("g").agg({"*": "count", "payload": "max"})
