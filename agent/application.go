@@ -30,7 +30,8 @@ type member struct {
 	self      java.BlockManagerID // zero until its block manager's port is known
 	folders   map[string]bool     // its blockmgr-* folders; nil until it has named them
 	trigger   string
-	told      bool
+	asked     bool // its driver may have been told
+	told      bool // its driver has answered
 	toldAt    time.Time
 	rddBlocks int // cached blocks that only Spark's own migration could have saved; -1 unknown
 	ended     bool
@@ -115,6 +116,7 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	}
 	if err := a.tell(copying, a.snapshot()); err != nil {
 		a.abandon(fmt.Errorf("the driver could not be told: %w", err))
+		a.endTold(ctx, copying)
 		return
 	}
 	close(a.told)
@@ -183,24 +185,30 @@ func (a *application) abandon(err error) {
 	_ = a.engine.Run(over)
 }
 
-// endTold ends executors at the deadline that an earlier run of the agent had told, where this one can do nothing
-// more for them: they get no tasks, and the driver has to see them leave.
+// endTold ends executors at the deadline whose driver may have been told, by an earlier run of the agent or without an
+// answer, where nothing more can be done for them: they get no tasks, and the driver has to see them leave. On a
+// node that lives longer than its notice that has to be certain.
 func (a *application) endTold(ctx context.Context, copying *movable) {
 	if a.driverless() {
 		return
 	}
 	var ends errgroup.Group
 	for _, m := range a.snapshot() {
-		if how, at, done := a.resume.done(a.id, m.ID); done {
-			m.mark(how, at)
-			ends.Go(func() error {
-				<-copying.Done()
-				if ctx.Err() == nil {
-					a.end(ctx, m)
-				}
-				return nil
-			})
+		before := a.resume.entry(a.id, m.ID)
+		if !before.At.IsZero() {
+			m.mark(before.Trigger, before.At)
 		}
+		if !m.wasAsked() && (a.leftover || before.Trigger == "") {
+			continue
+		}
+		ends.Go(func() error {
+			<-copying.Done()
+			if ctx.Err() == nil {
+				m.ask()
+				a.end(ctx, m)
+			}
+			return nil
+		})
 	}
 	_ = ends.Wait()
 }

@@ -130,10 +130,7 @@ func (m *member) gone() bool { return !m.process.Alive() }
 // end asks the executor to exit, and insists when it does not, so that the driver sees it leave before the
 // node vanishes. The journal knows before: an executor is never signalled on a guess.
 func (a *application) end(ctx context.Context, m *member) {
-	m.mu.Lock()
-	told := m.told
-	m.mu.Unlock()
-	if !told || !a.cfg.Spark.EndExecutors {
+	if !m.wasAsked() || !a.cfg.Spark.EndExecutors {
 		return
 	}
 	how, byItself := "by itself", m.gone()

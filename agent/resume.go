@@ -3,7 +3,6 @@ package agent
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/lifeboat/lifeboat/agent/journal"
 	"github.com/lifeboat/lifeboat/agent/report"
@@ -24,12 +23,6 @@ func (r resume) saved(id migrate.OutputID) (migrate.Target, bool) {
 	}
 	s, ok := r.replay.Saved[id]
 	return s.Target, ok
-}
-
-// done is the trigger by which the driver was told of an executor, and when.
-func (r resume) done(app, id string) (trigger string, at time.Time, ok bool) {
-	t := r.entry(app, id)
-	return t.Trigger, t.At, !t.At.IsZero()
 }
 
 // intent is the trigger that was chosen for an executor, whether or not it was carried out: no other may

@@ -61,6 +61,7 @@ type sparkApp struct {
 	deaf      bool                               // the driver reads and does not answer
 	onTell    func(id string)                    // before the driver marks an executor
 	onPeers   func(ask java.BlockManagerID) bool // false: the driver answers nothing
+	mute      func(id string) bool               // true: it does not answer about this executor
 }
 
 // sparkExecutor is an executor: on the node (process is set) or elsewhere, where it takes uploads.
@@ -121,6 +122,10 @@ func (a *sparkApp) answer(s *wiretest.Session, r wiretest.Request) {
 		s.Answer(r.ID, reply)
 	case e.Name == "CoarseGrainedScheduler":
 		i := slices.IndexFunc(a.all(), func(x *sparkExecutor) bool { return payload == string(d.ExecutorDecommissioning(x.id)) })
+		if i >= 0 && a.mute != nil && a.mute(a.all()[i].id) {
+			a.happened("unanswered")
+			return
+		}
 		s.Answer(r.ID, javatest.Boolean(i >= 0 && a.tell(a.all()[i])))
 	default:
 		if reply := a.peersOf(payload); reply != nil {

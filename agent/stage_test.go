@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/report"
@@ -310,4 +311,13 @@ func (s *stage) write(pid int, name, content string) {
 	path := filepath.Join(s.proc, strconv.Itoa(pid), name)
 	must(s.t, os.MkdirAll(filepath.Dir(path), 0o755))
 	must(s.t, os.WriteFile(path, []byte(content), 0o644))
+}
+
+// dup puts an open file in the place of a descriptor.
+func dup(f *os.File, descriptor string) error {
+	n, err := strconv.Atoi(descriptor)
+	if err != nil {
+		return err
+	}
+	return unix.Dup3(int(f.Fd()), n, unix.O_CLOEXEC)
 }

@@ -28,7 +28,7 @@ const (
 const confirmTimeout = 3 * time.Second
 
 // tell marks the members at the driver, all at once, and returns when it has answered for each of them. An
-// error says that there is no driver, or that none of them could be told; those that were not are not ended.
+// error says that there is no driver, or that it answered for none of them.
 func (a *application) tell(ctx context.Context, members []*member) error {
 	defer a.phase(phaseTell)()
 	errs := make([]error, len(members))
@@ -52,8 +52,8 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	if err := a.mayTell(); err != nil {
 		return err
 	}
-	if how, at, done := a.resume.done(a.id, m.ID); done {
-		m.mark(how, at)
+	if told := a.resume.entry(a.id, m.ID); told.Accepted && !told.At.IsZero() {
+		m.mark(told.Trigger, told.At)
 		return nil
 	}
 	how := a.resume.intent(a.id, m.ID)
@@ -63,6 +63,7 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	if err := a.intend(ctx, m, how); err != nil {
 		return err
 	}
+	m.ask()
 	tell := a.tellKnown
 	if how == triggerSIGPWR {
 		tell = a.tellBySignal
@@ -100,7 +101,20 @@ func (a *application) intend(ctx context.Context, m *member, how string) error {
 func (m *member) mark(how string, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.trigger, m.told, m.toldAt = how, true, at
+	m.trigger, m.asked, m.told, m.toldAt = how, true, true, at
+}
+
+// ask notes that the driver may hear of the executor from now on.
+func (m *member) ask() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = true
+}
+
+func (m *member) wasAsked() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.asked
 }
 
 // chooseTrigger takes the RPC unless the executor holds cached blocks that only Spark can move and is set up to, or
@@ -206,9 +220,14 @@ func (a *application) tellByRPC(ctx context.Context, m *member) (accepted bool, 
 	}
 }
 
-// tellBySignal lets the executor decommission itself, and waits until the driver no longer offers it as a peer.
+// tellBySignal lets the executor decommission itself, and waits until the driver no longer offers it as a peer. When an
+// earlier run of the agent may have sent the signal, it is sent only if the driver still offers the executor: a second one
+// could end the JVM at once.
 func (a *application) tellBySignal(ctx context.Context, m *member) (accepted bool, err error) {
 	witnesses := a.witnesses(ctx, m)
+	if a.resume.intent(a.id, m.ID) != "" && len(witnesses) == 0 {
+		return true, nil
+	}
 	if err := m.process.Signal(syscall.SIGPWR); err != nil {
 		return false, fmt.Errorf("SIGPWR to executor %s: %w", m.ID, err)
 	}
