@@ -303,3 +303,38 @@ func TestNotBegunInVain(t *testing.T) {
 		t.Errorf("%d begun too late", n)
 	}
 }
+
+// nearer is a context whose deadline comes nearer than the moment of its end.
+type nearer struct {
+	context.Context
+	at atomic.Pointer[time.Time]
+}
+
+func (n *nearer) Deadline() (time.Time, bool) {
+	if at := n.at.Load(); at != nil {
+		return *at, true
+	}
+	return n.Context.Deadline()
+}
+
+func TestDeadlineThatComesNearer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		moving := &nearer{Context: ctx}
+		e := migrate.NewEngine(migrate.Options{InFlight: 1})
+		m := memory("1", migratetest.Takes(sec, 0))
+		e.SetDestinations(destinations(m))
+		e.Add(outputs(100, 10)...)
+		go func() { _ = e.Run(moving) }()
+		time.Sleep(10*sec + 500*ms)
+		at := time.Now().Add(5 * sec)
+		moving.at.Store(&at)
+		if err := e.Settled(ctx); !errors.Is(err, migrate.ErrTooLate) {
+			t.Errorf("settled: %v", err)
+		}
+		if now, begun := time.Now(), len(sent(m)); now.After(at) || begun < 14 || begun > 16 {
+			t.Errorf("%d begun, the last was over %v before the deadline", begun, at.Sub(now))
+		}
+	})
+}

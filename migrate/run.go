@@ -20,7 +20,7 @@ type flight struct {
 }
 
 // Run copies until ctx ends and returns ctx's error. ctx's deadline is the last moment for an
-// acknowledgement: what would not make it is not begun. When ctx ends, the copies under way are broken
+// acknowledgement, and may come nearer on the way: what would not make it is not begun. When ctx ends, the copies under way are broken
 // off and waited for, so that nothing is in flight and no Observer is called after Run has returned.
 // That takes as long as the destinations take to return from Put once its context has ended: they must
 // honour it at once. Whatever is not saved then is lost. An acknowledgement that a destination
@@ -65,6 +65,7 @@ func (e *Engine) start(ctx context.Context) bool {
 func (e *Engine) pass(ctx context.Context) ([]event, time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.deadline, _ = ctx.Deadline()
 	now := time.Now()
 	for it := e.delayed.next(); it != nil && !it.trouble.due.After(now); it = e.delayed.next() {
 		e.delayed.remove(it)
