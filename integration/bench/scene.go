@@ -134,9 +134,10 @@ func (s *scene) addPeers(ctx context.Context) error {
 	return s.app.WaitExecutors(ctx, 1+len(s.peers))
 }
 
-// warmUps are how many outputs each peer receives before the clock runs: so many because Java compiles what
-// runs thousands of times. Without them whoever comes first pays for most of it.
-const warmUps = 3000
+// warmUps are how many outputs each peer receives before the clock runs. So many because Java compiles what
+// runs thousands of times: the first 1,000 take ten times the CPU of those after 8,000, and whoever came first
+// would pay for most of it.
+const warmUps = 8000
 
 // warm sends outputs of no shuffle to the peers, so that their code for receiving, and the driver's for
 // hearing of it, is compiled for whoever comes then.

@@ -3,8 +3,6 @@ package peer
 import (
 	"context"
 	"fmt"
-
-	"github.com/lifeboat/lifeboat/migrate/spark/wire"
 )
 
 // Folders asks an executor for its own block manager folders (…/blockmgr-<uuid>), as paths in its own file
@@ -15,18 +13,11 @@ func Folders(ctx context.Context, o Options) ([]string, error) {
 	p := New(o)
 	defer p.Close()
 	op := fmt.Sprintf("ask %s for its folders", o.Target)
-	lease, err := p.pool.acquire(ctx)
+	conn, err := dial(ctx, o.Dialer, Address(o.Target), p.opts.DialTimeout, o.Stall)
 	if err != nil {
 		return nil, classify(ctx, op, err)
 	}
-	defer lease.release()
-	reply, err := lease.conn.Call(ctx, wire.GetLocalDirs(o.App, o.Target.Executor))
-	if err != nil {
-		return nil, classify(ctx, op, identityError(err))
-	}
-	dirs, err := wire.DecodeLocalDirs(reply)
-	if err != nil {
-		return nil, classify(ctx, op, err)
-	}
-	return dirs[o.Target.Executor], nil
+	defer conn.Close()
+	dirs, err := p.identify(ctx, conn)
+	return dirs, classify(ctx, op, err)
 }

@@ -149,7 +149,11 @@ func (p *Peer) Check(ctx context.Context) error {
 		return classify(ctx, op, err)
 	}
 	defer lease.release()
-	return classify(ctx, op, p.identify(ctx, lease.conn))
+	if lease.fresh {
+		return nil // connect has just asked
+	}
+	_, err = p.identify(ctx, lease.conn)
+	return classify(ctx, op, err)
 }
 
 func (p *Peer) checkApp(out *migrate.Output) error {
@@ -178,7 +182,7 @@ func (p *Peer) connect(ctx context.Context) (*wire.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.identify(ctx, conn); err != nil {
+	if _, err := p.identify(ctx, conn); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -188,18 +192,19 @@ func (p *Peer) connect(ctx context.Context) (*wire.Conn, error) {
 // Address is where a target is dialled.
 func Address(t migrate.Target) string { return wire.Address(t.Host, t.Port) }
 
-// identify has the executor prove that it is the target.
-func (p *Peer) identify(ctx context.Context, conn *wire.Conn) error {
+// identify has the executor prove that it is the target, by naming its folders.
+func (p *Peer) identify(ctx context.Context, conn *wire.Conn) (folders []string, err error) {
 	reply, err := conn.Call(ctx, wire.GetLocalDirs(p.opts.App, p.opts.Target.Executor))
 	if err != nil {
-		return identityError(err)
+		return nil, identityError(err)
 	}
 	dirs, err := wire.DecodeLocalDirs(reply)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, ok := dirs[p.opts.Target.Executor]; !ok {
-		return &migrate.Error{Op: "identify", Kind: migrate.Gone, Err: errors.New("another executor answers at its address")}
+	folders, ok := dirs[p.opts.Target.Executor]
+	if !ok {
+		return nil, &migrate.Error{Op: "identify", Kind: migrate.Gone, Err: errors.New("another executor answers at its address")}
 	}
-	return nil
+	return folders, nil
 }

@@ -39,9 +39,10 @@ type dialing struct {
 
 // lease is the use of a connection by one Put.
 type lease struct {
-	conn *wire.Conn
-	pool *pool
-	slot *slot
+	conn  *wire.Conn
+	fresh bool // it was dialled for this lease
+	pool  *pool
+	slot  *slot
 }
 
 func newPool(size int, connect func(context.Context) (*wire.Conn, error)) *pool {
@@ -82,7 +83,7 @@ func (p *pool) acquire(ctx context.Context) (*lease, error) {
 		l.release()
 		return nil, err
 	}
-	l.conn = d.conn
+	l.conn, l.fresh = d.conn, true
 	return l, nil
 }
 
