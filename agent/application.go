@@ -223,14 +223,15 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	work.Go(func() error { return a.engine.Run(copyCtx) })
 	work.Go(func() error { a.follow(copyCtx); return nil })
 	work.Go(func() error { a.refreshPeers(copyCtx); return nil })
-	learned := make(chan struct{})
-	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx); return nil })
+	left, learned := make(chan struct{}), make(chan struct{})
+	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx, left); return nil })
 	clear := make(chan struct{})
 	late.Go(func() error { a.adoptLate(ctx, copyCtx, clear); return nil })
 	for _, m := range a.snapshot() {
 		releases.Go(func() error { a.release(ctx, copyCtx, m); return nil })
 	}
 	_ = releases.Wait()
+	close(left)
 	a.guard(copyCtx)
 	close(clear)
 	_ = late.Wait()

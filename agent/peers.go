@@ -147,11 +147,12 @@ func (a *application) refreshPeers(ctx context.Context) {
 const costsAfter = 2 * time.Second
 
 // learnCosts asks the driver's REST server what the outputs would cost to recompute: for the order when the
-// rescue takes its time, else for the report, while the executors end. The answer may come late or never.
-func (a *application) learnCosts(ctx context.Context) {
-	short, cancel := context.WithTimeout(ctx, costsAfter)
-	_ = a.engine.Settled(short)
-	cancel()
+// rescue takes its time, else for the report when the executors have left. The answer may come late or never.
+func (a *application) learnCosts(ctx context.Context, left <-chan struct{}) {
+	select {
+	case <-left:
+	case <-time.After(costsAfter):
+	}
 	for a.restServer() == nil {
 		if pause(ctx, readingInterval) != nil {
 			return
