@@ -24,8 +24,15 @@ type RemoteError struct {
 	Text string
 }
 
-// Error is the first line only: stack traces do not belong in logs.
-func (e *RemoteError) Error() string { return "remote: " + e.firstLine() }
+// Error is the first line and the last cause: stack traces do not belong in logs.
+func (e *RemoteError) Error() string {
+	text := "remote: " + e.firstLine()
+	if i := strings.LastIndex(e.Text, "\nCaused by: "); i >= 0 {
+		cause, _, _ := strings.Cut(e.Text[i+len("\nCaused by: "):], "\n")
+		text += " (" + strings.TrimSpace(cause) + ")"
+	}
+	return text
+}
 
 // Class is the fully qualified name of the Java exception, as "java.io.InvalidClassException"; ""
 // when the text does not begin with one.

@@ -132,6 +132,8 @@ func TestRemoteErrorClass(t *testing.T) {
 		{"java.io.IOException: No space left on device\n\tat x.Y.z(Y.java:1)", "java.io.IOException", "remote: java.io.IOException: No space left on device"},
 		{"java.lang.NullPointerException\n\tat x", "java.lang.NullPointerException", "remote: java.lang.NullPointerException"},
 		{"a.B$C: x", "a.B$C", "remote: a.B$C: x"},
+		{"java.io.IOException: stream\n\tat x\nCaused by: a.B: c\n\tat y\nCaused by: java.io.IOException: No space left on device\n\t... 9 more",
+			"java.io.IOException", "remote: java.io.IOException: stream (java.io.IOException: No space left on device)"},
 		{"no exception here", "", "remote: no exception here"},
 		{"", "", "remote: "},
 	}
