@@ -210,6 +210,29 @@ func (e *Engine) Fail(t Target) {
 	e.poke()
 }
 
+// Doubt says that a target does not answer, though it may still live. What it has acknowledged is copied once
+// more to destinations about which nothing is in doubt. As long as that has not been done, and if it can't be, the
+// acknowledgement counts at the end. It returns how many outputs were queued again for that.
+func (e *Engine) Doubt(t Target) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.known[t]
+	if p == nil || !p.usable() || e.phase != running {
+		return 0
+	}
+	now, n := time.Now(), 0
+	p.failures = max(p.failures, e.o.GiveUpAfter)
+	e.judge(now)
+	for _, it := range e.found {
+		if it.state == Saved && it.place == p && e.elsewhere(it) {
+			e.doubt(it, now)
+			n++
+		}
+	}
+	e.poke()
+	return n
+}
+
 // Results says what became of each output, in the order in which they were added.
 func (e *Engine) Results() []Result {
 	e.mu.Lock()

@@ -64,6 +64,74 @@ func TestStoppedPlace(t *testing.T) {
 	})
 }
 
+// TestDoubt: what a destination had acknowledged that no longer answers is copied to another one; where there is no
+// other, or that one does not take it, the acknowledgement counts.
+func TestDoubt(t *testing.T) {
+	half := func(l *lab, other *migratetest.Memory) *migratetest.Memory {
+		silent := memory("1", migratetest.Takes(10*ms, 0))
+		l.SetDestinations(destinations(silent))
+		l.Add(outputs(20, 10)...)
+		l.settled(nil)
+		l.SetDestinations(destinations(silent, other))
+		return silent
+	}
+	at := func(l *lab, m *migratetest.Memory) (n int) {
+		for _, r := range l.Results() {
+			if r.State == migrate.Saved && r.Location.Target == m.Target() {
+				n++
+			}
+		}
+		return n
+	}
+	t.Run("another takes them", func(t *testing.T) {
+		run(t, time.Minute, migrate.Options{}, func(l *lab) {
+			other := memory("2", migratetest.Takes(10*ms, 0))
+			silent := half(l, other)
+			if n := l.Doubt(silent.Target()); n != 20 {
+				t.Errorf("%d queued again, want 20", n)
+			}
+			l.settled(nil)
+			l.wantCounts(20, 0)
+			if n := at(l, other); n != 20 {
+				t.Errorf("%d lie at the other, want 20", n)
+			}
+		})
+	})
+	t.Run("another does not answer", func(t *testing.T) {
+		run(t, time.Minute, migrate.Options{}, func(l *lab) {
+			silent := half(l, memory("2", migratetest.Only(func(o *migrate.Output) bool { return o.ID.Map >= 5 }, migratetest.Stalls())))
+			l.Doubt(silent.Target())
+			time.Sleep(30 * sec)
+			l.stop()
+			l.wantCounts(20, 0)
+			if n := at(l, silent); n != 15 {
+				t.Errorf("%d lie at the first, want 15", n)
+			}
+		})
+	})
+	t.Run("there is no other", func(t *testing.T) {
+		run(t, time.Minute, migrate.Options{}, func(l *lab) {
+			gone := memory("2")
+			silent := half(l, gone)
+			l.Fail(gone.Target())
+			if n := l.Doubt(silent.Target()); n != 0 {
+				t.Errorf("%d queued again, want none", n)
+			}
+			l.wantCounts(20, 0)
+		})
+	})
+	t.Run("it has gone after all", func(t *testing.T) {
+		run(t, time.Minute, migrate.Options{}, func(l *lab) {
+			silent := half(l, memory("2", migratetest.Stalls()))
+			l.Doubt(silent.Target())
+			l.Fail(silent.Target())
+			time.Sleep(30 * sec)
+			l.stop()
+			l.wantCounts(0, 20)
+		})
+	})
+}
+
 // TestPoison: an output that fails everywhere is given up, and costs the others nothing.
 func TestPoison(t *testing.T) {
 	poison := migratetest.Only(func(o *migrate.Output) bool { return o.ID.Map == 0 }, migratetest.Fails())

@@ -24,6 +24,7 @@ type script struct {
 	dropped map[migrate.Target]time.Time // when a destination was last not listed, or failed
 	adopted map[migrate.OutputID]migrate.Target
 	ended   map[migrate.Target]bool // failed, or vanished by itself
+	doubted map[migrate.Target]bool
 }
 
 const scriptTime = 100 * sec
@@ -59,6 +60,7 @@ func runScript(t *testing.T, seed uint64) {
 		s := &script{
 			lab: l, r: r, healthy: r.IntN(3) > 0, costs: map[int64]time.Duration{},
 			dropped: map[migrate.Target]time.Time{}, adopted: map[migrate.OutputID]migrate.Target{}, ended: map[migrate.Target]bool{},
+			doubted: map[migrate.Target]bool{},
 		}
 		for i := range 1 + r.IntN(6) {
 			s.ms = append(s.ms, s.destination(i))
@@ -128,7 +130,7 @@ func (s *script) vanish(m *migratetest.Memory) error {
 
 // act is one thing that the agent may do in the middle of a rescue.
 func (s *script) act() {
-	switch s.r.IntN(8) {
+	switch s.r.IntN(9) {
 	case 0, 1, 2:
 		for range s.r.IntN(30) {
 			s.Add(s.output())
@@ -151,20 +153,29 @@ func (s *script) act() {
 		if i := s.r.IntN(len(s.ms)); i > 0 && s.r.IntN(4) == 0 {
 			s.fail(s.ms[i].Target())
 		}
+	case 8:
+		to := s.ms[s.r.IntN(len(s.ms))].Target()
+		s.doubted[to] = true
+		s.Doubt(to)
 	}
 }
 
 // adopt tells the engine, and puts the observer right when it does not count as saved after all.
 func (s *script) adopt(out *migrate.Output, to migrate.Target) {
+	unsure := func(yes bool) {
+		s.rec.mu.Lock()
+		defer s.rec.mu.Unlock()
+		s.rec.unsure[out.ID] = yes
+	}
+	unsure(true) // it may be sent at once
 	s.Adopt(migrate.Located{Output: out, At: migrate.Location{Target: to}})
 	all := s.Results()
-	if last := all[len(all)-1]; last.State != migrate.Saved {
+	if last := all[len(all)-1]; last.State == migrate.Saved {
+		unsure(false)
+	} else {
 		// Its destination is not listed: it is now one like any other, unless that is listed first. The
 		// observer can't tell, so such outputs are left out: nothing about them is certain.
 		delete(s.adopted, out.ID)
-		s.rec.mu.Lock()
-		s.rec.unsure[out.ID] = true
-		s.rec.mu.Unlock()
 	}
 	synctest.Wait()
 }
@@ -225,7 +236,8 @@ func (s *script) check() {
 		id, to := r.Output.ID, r.Location.Target
 		switch {
 		case r.State == migrate.Saved && r.Tries > 0:
-			if !at[to].Has(id) || s.ended[to] || r.SavedAt.Before(s.dropped[to]) {
+			believed := s.doubted[to] && s.adopted[id] == to
+			if s.ended[to] || !believed && (!at[to].Has(id) || r.SavedAt.Before(s.dropped[to])) {
 				s.t.Errorf("%v: not at %v any more", id, to)
 			}
 		case r.State == migrate.Lost:
@@ -237,7 +249,7 @@ func (s *script) check() {
 		}
 	}
 	for id, to := range s.adopted {
-		if s.dropped[to].IsZero() && !s.ended[to] && len(s.calls(id)) > 0 {
+		if s.dropped[to].IsZero() && !s.ended[to] && !s.doubted[to] && len(s.calls(id)) > 0 {
 			s.t.Errorf("%v: adopted at %v, and sent again", id, to)
 		}
 	}

@@ -17,6 +17,7 @@ type item struct {
 	place   *place    // where it is saved
 	at      *Location // as the place acknowledged it; shared between items
 	claim   *Location // an earlier run's acknowledgement, until its place is listed or the item is sent again
+	doubted *doubted  // the copy that Doubt put in question, until there is another
 	trouble *trouble  // nil as long as nothing failed
 
 	// The queue's.
@@ -24,6 +25,13 @@ type item struct {
 	left, right *item
 	least, most int64
 	heap        uint32
+}
+
+// doubted is a copy at a place that does not answer. It counts when no other can be made.
+type doubted struct {
+	place   *place
+	at      *Location
+	savedAt time.Time
 }
 
 // trouble is what is remembered of an output's failed tries.

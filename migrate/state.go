@@ -95,29 +95,60 @@ func (e *Engine) drop(p *place, err error) {
 func (e *Engine) unsave(p *place) {
 	now := time.Now()
 	for _, it := range e.found {
-		if it.state != Saved || it.place != p {
-			continue
+		if it.doubted != nil && it.doubted.place == p {
+			it.doubted = nil
 		}
-		at := *it.at
-		it.place, it.at, it.savedAt = nil, nil, time.Time{}
-		if e.phase != ended {
-			e.note(event{kind: eventUnsaved, out: it.out, at: at})
+		if it.state == Saved && it.place == p {
+			e.revoke(it, now)
 		}
-		e.requeue(it, now, 0)
 	}
+}
+
+// revoke queues a saved item again.
+func (e *Engine) revoke(it *item, now time.Time) {
+	at := *it.at
+	it.place, it.at, it.savedAt = nil, nil, time.Time{}
+	if e.phase != ended {
+		e.note(event{kind: eventUnsaved, out: it.out, at: at})
+	}
+	e.requeue(it, now, 0)
+}
+
+// doubt puts an item's copy in question.
+func (e *Engine) doubt(it *item, now time.Time) {
+	p := it.place
+	it.doubted = &doubted{place: p, at: it.at, savedAt: it.savedAt}
+	it.troubled(e.o.Backoff).against(p).since = max(p.begun, 1)
+	e.revoke(it, now)
+}
+
+// believe makes a doubted copy count again; false when there is none.
+func (e *Engine) believe(it *item) bool {
+	d := it.doubted
+	if d == nil {
+		return false
+	}
+	e.unqueue(it)
+	it.place, it.at, it.savedAt, it.doubted = d.place, d.at, d.savedAt, nil
+	e.move(it, Saved)
+	e.note(event{kind: eventSaved, out: it.out, at: *it.at, tries: max(int(it.tries), 1)})
+	return true
 }
 
 // save records an acknowledgement.
 func (e *Engine) save(it *item, p *place, at Location, took time.Duration) {
 	now := time.Now()
-	it.place, it.at, it.savedAt = p, p.share(at), now
+	it.place, it.at, it.savedAt, it.doubted = p, p.share(at), now, nil
 	e.move(it, Saved)
 	e.meter.add(now, it.bytes)
 	e.note(event{kind: eventSaved, out: it.out, at: at, took: took, tries: int(it.tries)})
 }
 
-// lose gives an item up.
+// lose gives an item up, unless it has a copy that was only in doubt.
 func (e *Engine) lose(it *item, why Reason) {
+	if e.believe(it) {
+		return
+	}
 	e.unqueue(it)
 	e.move(it, Lost)
 	it.reason = why
@@ -158,6 +189,17 @@ func (e *Engine) open(it *item) bool {
 	ranks := e.ranks(it)
 	for i, p := range e.places {
 		if p.usable() && !p.refusing() && ranks[i] != never {
+			return true
+		}
+	}
+	return false
+}
+
+// elsewhere says that some healthy place would take the item. Every place's judge must have run.
+func (e *Engine) elsewhere(it *item) bool {
+	ranks := e.ranks(it)
+	for i, p := range e.places {
+		if p.healthy && p != it.place && ranks[i] != never && it.bytes <= p.limit {
 			return true
 		}
 	}
