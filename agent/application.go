@@ -46,7 +46,9 @@ type application struct {
 	id  string
 	log *zap.Logger
 
-	scanning sync.Mutex
+	scanning   sync.Mutex
+	checking   sync.Mutex // peers are asked by one release at a time
+	announcing sync.Mutex // the same for announcements
 
 	mu        sync.Mutex
 	members   []*member
@@ -248,8 +250,12 @@ func (a *application) settleRest(ctx context.Context) {
 		return
 	}
 	a.scan(ctx)
-	if err := a.settled(ctx); err != nil {
-		a.log.Info("not everything was copied before the deadline", zap.Error(err))
+	err := a.settled(ctx)
+	if err == nil {
+		err = a.holdersAnswer(ctx)
+	}
+	if err != nil {
+		a.log.Info("not everything was safe before the deadline", zap.Error(err))
 	}
 }
 

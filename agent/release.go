@@ -67,6 +67,9 @@ func (a *application) waitSafe(ctx context.Context, m *member) error {
 	if err := a.settled(ctx); err != nil {
 		return err
 	}
+	if err := a.holdersAnswer(ctx); err != nil {
+		return err
+	}
 	if err := a.announceFresh(ctx); err != nil {
 		a.log.Warn("fresh outputs not announced again", zap.Error(err))
 	}
@@ -105,8 +108,14 @@ func (a *application) tasksEnded(ctx context.Context, m *member) error {
 // announceFresh sends the index again of outputs that were copied within seconds of their commit, now
 // that the driver has heard of the end of the task.
 func (a *application) announceFresh(ctx context.Context) error {
+	a.announcing.Lock() // no executor is ended while others announce its outputs
+	defer a.announcing.Unlock()
 	return a.engine.Announce(ctx, func(r migrate.Result) bool {
-		if r.SavedAt.Sub(r.Output.Committed) > freshCommit {
+		savedAt := r.SavedAt
+		if savedAt.IsZero() {
+			savedAt = a.resume.savedAt(r.Output.ID)
+		}
+		if savedAt.Sub(r.Output.Committed) > freshCommit {
 			return false
 		}
 		a.mu.Lock()

@@ -3,6 +3,7 @@ package agent
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/lifeboat/lifeboat/agent/journal"
 	"github.com/lifeboat/lifeboat/agent/report"
@@ -23,6 +24,14 @@ func (r resume) saved(id migrate.OutputID) (migrate.Target, bool) {
 	}
 	s, ok := r.replay.Saved[id]
 	return s.Target, ok
+}
+
+// savedAt is when that was.
+func (r resume) savedAt(id migrate.OutputID) time.Time {
+	if r.replay == nil {
+		return time.Time{}
+	}
+	return r.replay.Saved[id].At
 }
 
 // intent is the trigger that was chosen for an executor, whether or not it was carried out: no other may
