@@ -133,6 +133,22 @@ func (a *activity) idle(ctx context.Context, id string, since time.Time, withBlo
 	}
 }
 
+// lost waits until a reading that began well after since no longer lists the executor; false when that is not
+// seen in time.
+func (a *activity) lost(ctx context.Context, id string, since time.Time) bool {
+	for {
+		r, next := a.latest()
+		if _, listed := r.executors[id]; !listed && r.began.After(since.Add(readingSettle)) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-next:
+		}
+	}
+}
+
 // quiet is also true for an executor that the driver no longer lists: it has lost it.
 func quiet(r reading, id string, withBlocks bool) bool {
 	e, listed := r.executors[id]

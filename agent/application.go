@@ -241,6 +241,7 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	a.awaitCosts(copyCtx, learned)
 	cancel()
 	_ = work.Wait()
+	a.announceMoved(ctx)
 }
 
 // settleRest copies what the executors committed while they ended, and what folders without an
