@@ -26,6 +26,9 @@ type NodeOptions struct {
 	// ShufflePort makes the worker run the external shuffle service on this port, and tells its executors so. All nodes of
 	// this machine share their ports: the service listens at every address.
 	ShufflePort int
+	// DiskMB makes each of them a file system of that size, which only the node's own processes see; 0: a folder of
+	// this machine.
+	DiskMB int
 }
 
 // Node is one worker with its executors and their Python workers.
@@ -79,10 +82,11 @@ func (o NodeOptions) withDefaults() NodeOptions {
 
 func (n *Node) spec(o NodeOptions) processSpec {
 	c, tmp := n.cluster, filepath.Join(n.dir, "tmp")
+	worker := []string{c.spark + "/bin/spark-class", "org.apache.spark.deploy.worker.Worker",
+		"--host", o.Address, "--port", "0", "--webui-port", "0", "--work-dir", filepath.Join(n.dir, "work"),
+		"--cores", strconv.Itoa(o.Cores), "--memory", strconv.Itoa(o.MemoryMB) + "m", c.Master}
 	return processSpec{
-		args: []string{c.spark + "/bin/spark-class", "org.apache.spark.deploy.worker.Worker",
-			"--host", o.Address, "--port", "0", "--webui-port", "0", "--work-dir", filepath.Join(n.dir, "work"),
-			"--cores", strconv.Itoa(o.Cores), "--memory", strconv.Itoa(o.MemoryMB) + "m", c.Master},
+		args: append(n.smallDisks(o.DiskMB), worker...),
 		env: c.base(tmp, "SPARK_LOCAL_IP="+o.Address, "SPARK_LOCAL_DIRS="+strings.Join(n.local, ","),
 			"SPARK_DAEMON_JAVA_OPTS="+c.quickJVM(),
 			"SPARK_WORKER_OPTS="+strings.TrimSpace(definitions(o.Conf)), "JDK_JAVA_OPTIONS="+c.everyJVM(tmp)+o.shuffleService()),
@@ -99,6 +103,18 @@ func (o NodeOptions) shuffleService() string {
 	return definitions(map[string]string{
 		"spark.shuffle.service.enabled": "true", "spark.shuffle.service.port": strconv.Itoa(o.ShufflePort),
 	})
+}
+
+// smallDisks is a command that gives the node local dirs of a limited size and then runs its arguments.
+func (n *Node) smallDisks(megabytes int) []string {
+	if megabytes == 0 {
+		return nil
+	}
+	script := ""
+	for _, dir := range n.local {
+		script += fmt.Sprintf("mount -t tmpfs -o size=%dm tmpfs '%s' && ", megabytes, dir)
+	}
+	return []string{"bash", "-c", script + `exec "$@"`, "disks"}
 }
 
 func (n *Node) waitRegistered(ctx context.Context) (err error) {
@@ -137,6 +153,9 @@ func (n *Node) State(ctx context.Context) (string, error) { return n.cluster.wor
 
 // LocalDirs are the node's local dirs (SPARK_LOCAL_DIRS).
 func (n *Node) LocalDirs() []string { return slices.Clone(n.local) }
+
+// Root is the node's file system as its own processes see it.
+func (n *Node) Root() string { return fmt.Sprintf("/proc/%d/root", n.proc.cmd.Process.Pid) }
 
 // Log is the path of the worker's log.
 func (n *Node) Log() string { return n.proc.log }
