@@ -10,12 +10,8 @@ import (
 	"github.com/lifeboat/lifeboat/migrate"
 )
 
-const (
-	// lossPatience is how long the driver has to notice that the executors have left.
-	lossPatience = 10 * time.Second
-	// unseenLoss is how long it is taken to need where its REST server can't be asked.
-	unseenLoss = time.Second
-)
+// lossPatience is how long the driver has to notice that the executors have left.
+const lossPatience = 10 * time.Second
 
 // announceMoved tells the driver once more of outputs that other executors had made, after it has lost
 // the ones here. Such an output may have come here by a recovery: its executor was lost, and the driver adopted a
@@ -35,7 +31,8 @@ func (a *application) announceMoved(ctx context.Context) {
 	}
 }
 
-// moved is true for a saved output that none of the executors here has made, as far as is known.
+// moved is true for a saved output that is known to be made by an executor elsewhere. One whose task is not in the
+// part of the driver's list that was asked for is taken for made here, as nearly all are.
 func (a *application) moved(r migrate.Result) bool {
 	if r.State != migrate.Saved {
 		return false
@@ -43,17 +40,13 @@ func (a *application) moved(r migrate.Result) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	task, known := a.tasks[r.Output.ID.Map]
-	return !known || !slices.ContainsFunc(a.members, func(m *member) bool { return m.ID == task.Executor })
+	return known && !slices.ContainsFunc(a.members, func(m *member) bool { return m.ID == task.Executor })
 }
 
 // awaitLoss returns when the driver no longer lists the members that have ended.
 func (a *application) awaitLoss(ctx context.Context, members []*member) {
 	ctx, cancel := context.WithTimeout(ctx, min(lossPatience, a.untilTaken()/2))
 	defer cancel()
-	if a.restServer() == nil {
-		_ = pause(ctx, unseenLoss)
-		return
-	}
 	for _, m := range members {
 		m.mu.Lock()
 		ended, at := m.ended, m.endedAt

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/migrate/spark/java"
@@ -58,6 +59,7 @@ type sparkApp struct {
 	// Guarded by the stage's lock.
 	props     map[string]string
 	executors []*sparkExecutor
+	made      map[int]string                     // which executor's task made a map output, where the driver's list says so
 	deaf      bool                               // the driver reads and does not answer
 	onTell    func(id string)                    // before the driver marks an executor
 	onPeers   func(ask java.BlockManagerID) bool // false: the driver answers nothing
@@ -78,6 +80,7 @@ type sparkExecutor struct {
 	tasks   int
 	blocks  int
 	refuse  string // an exception that every upload gets
+	silent  bool   // it has stopped: nothing is answered
 	stored  map[string][]byte
 }
 
@@ -208,7 +211,17 @@ func (a *sparkApp) serveREST(w http.ResponseWriter, r *http.Request) {
 		}
 		_ = json.NewEncoder(w).Encode(list)
 	case base + "/stages":
-		fmt.Fprint(w, "[]")
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		fmt.Fprintf(w, `[{"stageId": 0, "attemptId": 0, "shuffleWriteBytes": 1, "numCompleteTasks": %d}]`, len(a.made))
+	case base + "/stages/0/0/taskList":
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		list := []map[string]any{}
+		for id, x := range a.made {
+			list = append(list, map[string]any{"taskId": id, "executorId": x, "status": "SUCCESS", "duration": 1000})
+		}
+		_ = json.NewEncoder(w).Encode(list)
 	default:
 		http.NotFound(w, r)
 	}
@@ -218,7 +231,12 @@ func (a *sparkApp) serveREST(w http.ResponseWriter, r *http.Request) {
 func (a *sparkApp) peer(id, host string) *sparkExecutor {
 	a.t.Helper()
 	x := &sparkExecutor{app: a, id: id, host: host, stored: map[string][]byte{}}
-	x.server = wiretest.NewServer(a.t, wiretest.Executor{App: a.id, ID: id, Dirs: []string{x.folder()}, Upload: x.upload}.Script())
+	answers := wiretest.Executor{App: a.id, ID: id, Dirs: []string{x.folder()}, Upload: x.upload}.Script()
+	x.server = wiretest.NewServer(a.t, wiretest.Script{Peek: answers.Peek, Handle: func(s *wiretest.Session, r wiretest.Request) {
+		if !x.isSilent() {
+			answers.Handle(s, r)
+		}
+	}})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.executors = append(a.executors, x)
@@ -230,6 +248,12 @@ func (x *sparkExecutor) folder() string { return "/local/" + x.app.id + "/blockm
 
 func (x *sparkExecutor) manager() java.BlockManagerID {
 	return java.BlockManagerID{Executor: x.id, Host: x.host, Port: x.server.Port()}
+}
+
+func (x *sparkExecutor) isSilent() bool {
+	x.app.mu.Lock()
+	defer x.app.mu.Unlock()
+	return x.silent
 }
 
 // upload stores a block, as executors elsewhere do.
@@ -405,6 +429,16 @@ func (x *sparkExecutor) commits(first, n, size int) {
 	x.app.t.Helper()
 	for i := range n {
 		x.commit(0, first+i, size)
+	}
+}
+
+// age makes all outputs so old that they are not fresh.
+func (x *sparkExecutor) age(by time.Duration) {
+	x.app.t.Helper()
+	at := time.Now().Add(-by)
+	paths, _ := filepath.Glob(filepath.Join(x.app.files, x.folder(), "*", "shuffle_*"))
+	for _, path := range paths {
+		must(x.app.t, os.Chtimes(path, at, at))
 	}
 }
 

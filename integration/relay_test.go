@@ -158,8 +158,6 @@ type step struct {
 	Why      string
 }
 
-func (s step) at() time.Time { return time.UnixMilli(s.T) }
-
 // steps are the lines of the agent's newest journal.
 func steps(t *testing.T, a *lab.Agent) []step {
 	t.Helper()
