@@ -33,7 +33,8 @@ type member struct {
 	asked     bool // its driver may have been told
 	told      bool // its driver has answered
 	toldAt    time.Time
-	rddBlocks int // cached blocks that only Spark's own migration could have saved; -1 unknown
+	idleAt    time.Time // when the driver was seen to know that its last task had ended
+	rddBlocks int       // cached blocks that only Spark's own migration could have saved; -1 unknown
 	ended     bool
 	endedAt   time.Time
 	endedHow  string

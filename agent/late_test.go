@@ -44,7 +44,7 @@ func TestExecutorThatStartsWhileTheWorkerGoes(t *testing.T) {
 	late := app.newcomer("5")
 	pid := s.worker(handler)
 	go func() {
-		s.await("worker decommissioned")
+		s.await("told 1") // just before the worker goes
 		late.start(plain)
 	}()
 	began := time.Now()

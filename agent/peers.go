@@ -149,9 +149,11 @@ const costsAfter = 2 * time.Second
 // learnCosts asks the driver's REST server what the outputs would cost to recompute: for the order when the
 // rescue takes its time, else for the report when the executors have left. The answer may come late or never.
 func (a *application) learnCosts(ctx context.Context, left <-chan struct{}) {
+	short, cancel := context.WithTimeout(ctx, costsAfter)
+	defer cancel()
 	select {
 	case <-left:
-	case <-time.After(costsAfter):
+	case <-short.Done():
 	}
 	for a.restServer() == nil {
 		if pause(ctx, readingInterval) != nil {

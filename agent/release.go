@@ -97,6 +97,11 @@ func (a *application) tasksEnded(ctx context.Context, m *member) error {
 	since, moving := m.toldAt, m.trigger == triggerSIGPWR
 	m.mu.Unlock()
 	err := a.activity.idle(ctx, m.ID, since, moving)
+	if err == nil {
+		m.mu.Lock()
+		m.idleAt = time.Now()
+		m.mu.Unlock()
+	}
 	select {
 	case <-gone:
 		return nil
@@ -110,12 +115,13 @@ func (a *application) tasksEnded(ctx context.Context, m *member) error {
 func (a *application) announceFresh(ctx context.Context) error {
 	a.announcing.Lock() // no executor is ended while others announce its outputs
 	defer a.announcing.Unlock()
+	known := a.allIdleAt()
 	return a.engine.Announce(ctx, func(r migrate.Result) bool {
 		savedAt := r.SavedAt
 		if savedAt.IsZero() {
 			savedAt = a.resume.savedAt(r.Output.ID)
 		}
-		if savedAt.Sub(r.Output.Committed) > freshCommit {
+		if savedAt.Sub(r.Output.Committed) > freshCommit || !known.IsZero() && savedAt.After(known) {
 			return false
 		}
 		a.mu.Lock()
@@ -124,6 +130,24 @@ func (a *application) announceFresh(ctx context.Context) error {
 		a.announced[r.Output.ID] = r.Location.Target
 		return again
 	})
+}
+
+// allIdleAt is when the driver was seen to know of the end of every task here: what was copied afterwards
+// it can't have dropped. Zero while it is not known of some executor.
+func (a *application) allIdleAt() time.Time {
+	var last time.Time
+	for _, m := range a.snapshot() {
+		m.mu.Lock()
+		at := m.idleAt
+		m.mu.Unlock()
+		if at.IsZero() {
+			return time.Time{}
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
 }
 
 // incomplete is true when an output of this application that could be read was given up, or some may not have been

@@ -160,12 +160,13 @@ func (s *stage) breakJournal(path string) {
 
 func TestForceKillTimeout(t *testing.T) {
 	s, app, member, _ := usual(t, 3)
-	app.props["spark.executor.decommission.forceKillTimeout"] = "3s"
+	s.cfg.Deadline.Margin = 2 * time.Second
+	app.props["spark.executor.decommission.forceKillTimeout"] = "4s"
 	member.set(func(x *sparkExecutor) { x.tasks = 1 })
 	began := time.Now()
 	rep := s.rescue(time.Minute)
 	saved(t, rep, 3)
-	if took := time.Since(began); took < 2*time.Second || took > 3*time.Second {
-		t.Errorf("ended after %v, Spark would have killed it after 3s", took)
+	if took := time.Since(began); took < 2*time.Second || took > 4*time.Second {
+		t.Errorf("ended after %v, Spark would have killed it after 4s", took)
 	}
 }
