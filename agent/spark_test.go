@@ -34,7 +34,7 @@ const childVariable = "LIFEBOAT_TEST_CHILD"
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
 		flag.Parse()
-		_ = flag.Set("test.parallel", "16") // they wait most of the time
+		_ = flag.Set("test.parallel", "32") // they wait most of the time
 		os.Exit(m.Run())
 	}
 	signals := make(chan os.Signal, 8)
@@ -53,6 +53,7 @@ func TestMain(m *testing.M) {
 type sparkApp struct {
 	*stage
 	id     string
+	host   string // of the driver
 	driver *wiretest.Server
 	rest   *httptest.Server
 
@@ -71,6 +72,8 @@ type sparkExecutor struct {
 	app     *sparkApp
 	id      string
 	host    string
+	version string // of Scala and Spark, as in the name of a jar
+	dirs    string // more local dirs, each after a colon
 	server  *wiretest.Server
 	process *os.Process
 
@@ -92,7 +95,7 @@ func sparkDialect() java.Dialect {
 // app adds an application with a driver elsewhere.
 func (s *stage) app(id string) *sparkApp {
 	s.t.Helper()
-	a := &sparkApp{stage: s, id: id, props: map[string]string{"spark.app.id": id, "spark.app.name": "a job"}}
+	a := &sparkApp{stage: s, id: id, host: "driver-" + id, props: map[string]string{"spark.app.id": id, "spark.app.name": "a job"}}
 	a.driver = wiretest.NewServer(s.t, wiretest.Script{Handle: a.answer})
 	a.rest = httptest.NewServer(http.HandlerFunc(a.serveREST))
 	s.t.Cleanup(a.rest.Close)
@@ -105,7 +108,7 @@ func (s *stage) app(id string) *sparkApp {
 }
 
 func (a *sparkApp) driverURL() string {
-	return fmt.Sprintf("spark://CoarseGrainedScheduler@driver-%s:%d", a.id, a.driver.Port())
+	return fmt.Sprintf("spark://CoarseGrainedScheduler@%s:%d", a.host, a.driver.Port())
 }
 
 // answer is the driver's RPC.
@@ -230,7 +233,7 @@ func (a *sparkApp) serveREST(w http.ResponseWriter, r *http.Request) {
 // peer adds an executor on another host.
 func (a *sparkApp) peer(id, host string) *sparkExecutor {
 	a.t.Helper()
-	x := &sparkExecutor{app: a, id: id, host: host, stored: map[string][]byte{}}
+	x := &sparkExecutor{app: a, id: id, host: host, version: "2.12-3.5.9", stored: map[string][]byte{}}
 	answers := wiretest.Executor{App: a.id, ID: id, Dirs: []string{x.folder()}, Upload: x.upload}.Script()
 	x.server = wiretest.NewServer(a.t, wiretest.Script{Peek: answers.Peek, Handle: func(s *wiretest.Session, r wiretest.Request) {
 		if !x.isSilent() {
@@ -306,10 +309,10 @@ func (x *sparkExecutor) start(kind string) {
 	a.write(pid, "fd/.keep", "")
 	must(a.t, os.Remove(filepath.Join(a.proc, strconv.Itoa(pid), "fd", ".keep")))
 	must(a.t, os.Symlink("socket:[4711]", filepath.Join(a.proc, strconv.Itoa(pid), "fd", "3")))
-	must(a.t, os.Symlink("/jars/spark-core_2.12-3.5.9.jar", filepath.Join(a.proc, strconv.Itoa(pid), "fd", "4")))
+	must(a.t, os.Symlink("/jars/spark-core_"+x.version+".jar", filepath.Join(a.proc, strconv.Itoa(pid), "fd", "4")))
 	a.write(pid, "net/tcp", fmt.Sprintf("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"+
 		"   0: 00000000:%04X 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n", x.server.Port()))
-	a.write(pid, "environ", "SPARK_EXECUTOR_DIRS=/local/"+a.id+"\x00")
+	a.write(pid, "environ", "SPARK_EXECUTOR_DIRS=/local/"+a.id+x.dirs+"\x00")
 	a.write(pid, "status", "Name:\tjava\nSigCgt:\t"+caught+"\n")
 	a.show(pid, "org.apache.spark.executor.CoarseGrainedExecutorBackend", "--driver-url", a.driverURL(), "--executor-id", x.id,
 		"--hostname", x.host, "--app-id", a.id, "--resourceProfileId", "0")

@@ -45,6 +45,12 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	t.Parallel()
+	return newStageAlone(t)
+}
+
+// newStageAlone is for a test that other tests would disturb.
+func newStageAlone(t *testing.T) *stage {
+	t.Helper()
 	s := &stage{t: t, proc: t.TempDir(), files: t.TempDir(), cfg: config.Default(), source: newScript(), changed: make(chan struct{})}
 	s.cfg.Node.Name, s.cfg.Listen = home, ""
 	s.cfg.State = filepath.Join(t.TempDir(), "state")
