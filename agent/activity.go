@@ -136,6 +136,7 @@ func (a *activity) idle(ctx context.Context, id string, since time.Time, withBlo
 // lost waits until a reading that began well after since no longer lists the executor; false when that is not
 // seen in time.
 func (a *activity) lost(ctx context.Context, id string, since time.Time) bool {
+	defer a.want()()
 	for {
 		r, next := a.latest()
 		if _, listed := r.executors[id]; !listed && r.began.After(since.Add(readingSettle)) {
