@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -65,8 +66,9 @@ type application struct {
 	doing     string             // the phase it is in
 	lastSaved time.Time
 	anySaved  bool
-	anyLost   bool  // an output that could be read was given up
-	unread    error // why there may be outputs that nobody knows of
+	anyLost   bool        // an output that could be read was given up
+	unread    error       // why there may be outputs that nobody knows of
+	fresh     atomic.Bool // an output was saved within seconds of its commit
 
 	driver   *driver.Client
 	dialect  java.Dialect
@@ -226,6 +228,7 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	work.Go(func() error { return a.engine.Run(copyCtx) })
 	work.Go(func() error { a.follow(copyCtx); return nil })
 	work.Go(func() error { a.refreshPeers(copyCtx); return nil })
+	work.Go(func() error { a.keepAnnouncing(copyCtx); return nil })
 	left, learned := make(chan struct{}), make(chan struct{})
 	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx, left); return nil })
 	clear := make(chan struct{})

@@ -22,7 +22,10 @@ func (o *observer) Saved(out *migrate.Output, at migrate.Location, _ time.Durati
 	o.app.mu.Lock()
 	defer o.app.mu.Unlock()
 	o.app.lastSaved = time.Now()
-	if !o.app.anySaved {
+	if o.app.lastSaved.Sub(out.Committed) <= freshCommit {
+		o.app.fresh.Store(true)
+	}
+	if !o.app.anySaved && o.app.resume.replay == nil {
 		o.app.anySaved = true
 		o.app.metrics.Reacted(o.app.lastSaved.Sub(o.app.notice.Seen))
 	}

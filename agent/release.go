@@ -21,6 +21,9 @@ var taskLimit = driver.TaskLimit{Stages: 8, Tasks: 5000, Time: 3 * time.Second}
 // an update for an output that it does not know: such outputs are announced once more.
 const freshCommit = 5 * time.Second
 
+// announceEvery is how often that is done while tasks run, and how long a driver may take to hear of a task's end.
+const announceEvery = 2 * time.Second
+
 // release ends one executor as soon as its copies are safe, or when the deadline is here. It ends nothing
 // when the agent itself is told to stop: the next run of it goes on.
 func (a *application) release(ctx, copyCtx context.Context, m *member) {
@@ -30,6 +33,9 @@ func (a *application) release(ctx, copyCtx context.Context, m *member) {
 	}
 	if err != nil {
 		a.log.Warn("executor is ended before everything was safe", zap.String("executor", m.ID), zap.Error(err))
+		short, cancel := context.WithTimeout(ctx, a.untilTaken()/marginShare)
+		a.announceFresh(short, 0)
+		cancel()
 	}
 	a.awaitWorkers(copyCtx)
 	a.end(ctx, m)
@@ -70,9 +76,7 @@ func (a *application) waitSafe(ctx context.Context, m *member) error {
 	if err := a.holdersAnswer(ctx); err != nil {
 		return err
 	}
-	if err := a.announceFresh(ctx); err != nil {
-		a.log.Warn("fresh outputs not announced again", zap.Error(err))
-	}
+	a.announceFresh(ctx, 0)
 	for a.incomplete() && !m.gone() {
 		if pause(ctx, retryPause) != nil {
 			return errUnsaved
@@ -110,18 +114,23 @@ func (a *application) tasksEnded(ctx context.Context, m *member) error {
 	}
 }
 
-// announceFresh sends the index again of outputs that were copied within seconds of their commit, now
-// that the driver has heard of the end of the task.
-func (a *application) announceFresh(ctx context.Context) error {
+// announceFresh sends the index again of outputs that were copied within seconds of their commit and at least age ago,
+// now that the driver has heard of the end of the task.
+func (a *application) announceFresh(ctx context.Context, age time.Duration) {
 	a.announcing.Lock() // no executor is ended while others announce its outputs
 	defer a.announcing.Unlock()
-	known := a.allIdleAt()
-	return a.engine.Announce(ctx, func(r migrate.Result) bool {
+	a.fresh.Store(false)
+	known, now := a.allIdleAt(), time.Now()
+	err := a.engine.Announce(ctx, func(r migrate.Result) bool {
 		savedAt := r.SavedAt
 		if savedAt.IsZero() {
 			savedAt = a.resume.savedAt(r.Output.ID)
 		}
 		if savedAt.Sub(r.Output.Committed) > freshCommit || !known.IsZero() && savedAt.After(known) {
+			return false
+		}
+		if now.Sub(savedAt) < age {
+			a.fresh.Store(true)
 			return false
 		}
 		a.mu.Lock()
@@ -130,6 +139,18 @@ func (a *application) announceFresh(ctx context.Context) error {
 		a.announced[r.Output.ID] = r.Location.Target
 		return again
 	})
+	if err != nil {
+		a.log.Warn("fresh outputs not announced again", zap.Error(err))
+	}
+}
+
+// keepAnnouncing does so while tasks run, some time after each copy: nobody knows when the last task will end.
+func (a *application) keepAnnouncing(ctx context.Context) {
+	for pause(ctx, announceEvery) == nil {
+		if a.fresh.Load() {
+			a.announceFresh(ctx, announceEvery)
+		}
+	}
 }
 
 // allIdleAt is when the driver was seen to know of the end of every task here: what was copied afterwards

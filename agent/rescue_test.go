@@ -44,3 +44,28 @@ func TestWayOfARescue(t *testing.T) {
 		}
 	}
 }
+
+// TestFreshOutputsAreAnnouncedAgain while a task runs, and at the deadline: the driver may have dropped the first
+// announcement, and nobody knows when the task will end.
+func TestFreshOutputsAreAnnouncedAgain(t *testing.T) {
+	s, _, member, _ := usual(t, 0)
+	member.set(func(x *sparkExecutor) { x.tasks = 1 })
+	member.commit(0, 1, 100)
+	member.commit(0, 2, 100)
+	member.age(time.Minute) // long known
+	go func() {
+		s.await("told 1")
+		member.commit(0, 3, 100)
+		s.awaitN("index shuffle_0_3_", 2)
+		member.commit(0, 4, 100)
+	}()
+	saved(t, s.rescue(9*time.Second), 4)
+	for index, want := range map[string]int{"index shuffle_0_1_": 1, "index shuffle_0_2_": 1, "index shuffle_0_3_": 2, "index shuffle_0_4_": 2} {
+		if got := s.seen(index); len(got) != want {
+			t.Errorf("%q, want %d times", got, want)
+		}
+	}
+	if n := len(s.seen("data")); n != 4 {
+		t.Errorf("data was sent %d times", n)
+	}
+}
