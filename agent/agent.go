@@ -114,6 +114,7 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 		return err
 	}
 	background.Go(func() { a.watchExecutors(intake) })
+	background.Go(func() { a.store.Acted("") }) // so that a notice does not wait for the disk
 	notices := make(chan providers.Notice, 16)
 	for _, s := range a.sources {
 		background.Go(func() {

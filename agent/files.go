@@ -68,7 +68,7 @@ func (a *application) scan(ctx context.Context) {
 
 // stillThere leaves out of joined errors those of processes that have ended.
 func stillThere(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // it takes this very error apart
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var rest []error
 		for _, e := range joined.Unwrap() {
 			rest = append(rest, stillThere(e))

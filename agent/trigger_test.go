@@ -82,7 +82,7 @@ func TestExecutorThatHasNotRegistered(t *testing.T) {
 	s, app, _, _ := usual(t, 3)
 	x := app.member("5", plain)
 	x.set(func(x *sparkExecutor) { x.unknown = true })
-	listens := filepath.Join(s.proc, strconv.Itoa(x.process.Pid), "net/tcp")
+	listens := filepath.Join(s.proc, strconv.Itoa(x.process.Pid), "net", "tcp")
 	must(t, os.Rename(listens, listens+".later"))
 	s.write(x.process.Pid, "net/tcp", "  sl  local_address\n")
 	app.onTell = func(id string) {

@@ -618,3 +618,33 @@ func TestNothingIsLeftOfAFailedCreate(t *testing.T) {
 	must(t, err)
 	must(t, j.Close())
 }
+
+func TestFinishedRescuesAreReadOnce(t *testing.T) {
+	s := testStore(t)
+	j, err := s.Create(id1, notice("n1"), Scope{})
+	must(t, err)
+	must(t, j.TellIntent(app, "1", "rpc"))
+	if !s.Acted("n1") || s.Told(1)[Executor{app, "1"}].Trigger != "rpc" {
+		t.Error("a running rescue is not seen")
+	}
+	must(t, j.Merged(notice("n2")))
+	if !s.Acted("n2") {
+		t.Error("what a running rescue adds is not seen")
+	}
+	must(t, j.Done("all", 0))
+	must(t, j.Close())
+	if !s.Acted("n2") {
+		t.Error("a finished rescue is not seen")
+	}
+	must(t, os.Truncate(filepath.Join(Folder(s.dir, id1), journalFile), 0))
+	if !s.Acted("n1") || len(s.Told(1)) != 1 {
+		t.Error("a finished rescue is read again")
+	}
+	j, err = s.Create(id2, notice("n9"), Scope{})
+	must(t, err)
+	must(t, j.Close())
+	must(t, s.Prune(1))
+	if s.Acted("n1") || len(s.digests) != 0 {
+		t.Error("a removed rescue is remembered")
+	}
+}

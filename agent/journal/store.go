@@ -6,18 +6,17 @@
 package journal
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -71,6 +70,9 @@ func IDs(state string) ([]string, error) {
 type Store struct {
 	dir string
 	log *zap.Logger
+
+	mu      sync.Mutex
+	digests map[string]digest // of finished rescues: they change no more
 }
 
 // Open makes the state folder if it is missing, and refuses one that others could have written
@@ -89,7 +91,7 @@ func Open(state string, log *zap.Logger) (*Store, error) {
 	if err := own(rescues); err != nil {
 		return nil, err
 	}
-	return &Store{dir: state, log: log}, nil
+	return &Store{dir: state, log: log, digests: map[string]digest{}}, nil
 }
 
 // own checks that a folder is ours alone. One that is open to others is closed when it holds nothing
@@ -269,83 +271,8 @@ func (s *Store) Unfinished() (*Replay, error) {
 	return nil, nil
 }
 
-// Acted is true when there is a rescue for this notice, finished or not, unless it ended because the notice
-// was withdrawn. A journal that can't be read counts for no notice: to act twice is harmless, not to act is
-// not. It stands between a notice and the first byte, so it decodes only the lines that hold a notice.
-func (s *Store) Acted(noticeID string) bool {
-	ids, err := IDs(s.dir)
-	if err != nil {
-		s.log.Warn("earlier rescues can't be read", zap.Error(err))
-		return false
-	}
-	return slices.ContainsFunc(ids, func(id string) bool {
-		notices, err := s.noticesOf(id)
-		if err != nil {
-			s.passOver(id, err)
-		}
-		return slices.Contains(notices, noticeID)
-	})
-}
-
 func (s *Store) passOver(id string, err error) {
 	s.log.Warn("journal can't be read, the rescue is passed over", zap.String("rescue", id), zap.Error(err))
-}
-
-// noticesOf lists the ids of the notices in a journal: that of the rescue and those merged into it, without
-// those that were withdrawn.
-func (s *Store) noticesOf(id string) ([]string, error) {
-	var ids []string
-	err := s.each(id, `"notice":{`, func(rec *record) {
-		switch {
-		case rec.Notice == nil:
-		case rec.Type == typeWithdrawn:
-			ids = slices.DeleteFunc(ids, func(id string) bool { return id == rec.Notice.ID })
-		default:
-			ids = append(ids, rec.Notice.ID)
-		}
-	})
-	return ids, err
-}
-
-// Told collects which executors the newest n rescues told their drivers of, or meant to. An executor's
-// trigger is chosen once in its life, and not once in each rescue.
-func (s *Store) Told(n int) map[Executor]Told {
-	all := &Replay{Told: map[Executor]Told{}, Ended: map[Executor]Ended{}}
-	ids, err := IDs(s.dir)
-	if err != nil {
-		s.log.Warn("earlier rescues can't be read", zap.Error(err))
-	}
-	for _, id := range ids[max(len(ids)-n, 0):] {
-		if err := s.each(id, `"type":"told`, all.applyExecutor); err != nil {
-			s.passOver(id, err)
-		}
-	}
-	return all.Told
-}
-
-// each decodes the lines of a journal that hold a text.
-func (s *Store) each(id, text string, visit func(*record)) error {
-	f, err := s.openRead(id)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	lines := bufio.NewReaderSize(f, 64<<10)
-	for {
-		line, _, err := readLine(lines)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil && !errors.Is(err, errLongLine) {
-			return err
-		}
-		if !bytes.Contains(line, []byte(text)) {
-			continue
-		}
-		if rec, err := decode(line); err == nil {
-			visit(rec)
-		}
-	}
 }
 
 // endsDone is a quick look at the end of a journal: a done record is always its last.
@@ -379,6 +306,7 @@ func (s *Store) Prune(keep int) error {
 	for _, id := range ids[:len(ids)-keep] {
 		if id != running {
 			all = append(all, os.RemoveAll(Folder(s.dir, id)))
+			s.forget(id)
 		}
 	}
 	return errors.Join(all...)

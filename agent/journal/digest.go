@@ -1,0 +1,115 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+
+	"go.uber.org/zap"
+)
+
+// digest is what later rescues have to know of an earlier one.
+type digest struct {
+	notices []string // ids of its notices and of those merged into it, without those that were withdrawn
+	told    map[Executor]Told
+}
+
+// Acted is true when there is a rescue for this notice, finished or not, unless it ended because the notice
+// was withdrawn. A journal that can't be read counts for no notice: to act twice is harmless, not to act is
+// not. It stands between a notice and the first byte; what it has read of finished rescues it remembers.
+func (s *Store) Acted(noticeID string) bool {
+	acted := false
+	for _, id := range s.newest(0) {
+		acted = slices.Contains(s.digest(id).notices, noticeID) || acted
+	}
+	return acted
+}
+
+// Told collects which executors the newest n rescues told their drivers of, or meant to. An executor's
+// trigger is chosen once in its life, and not once in each rescue.
+func (s *Store) Told(n int) map[Executor]Told {
+	all := map[Executor]Told{}
+	for _, id := range s.newest(n) {
+		maps.Copy(all, s.digest(id).told)
+	}
+	return all
+}
+
+// newest lists the last n rescues, oldest first; all when n is 0.
+func (s *Store) newest(n int) []string {
+	ids, err := IDs(s.dir)
+	if err != nil {
+		s.log.Warn("earlier rescues can't be read", zap.Error(err))
+	}
+	if n == 0 {
+		return ids
+	}
+	return ids[max(len(ids)-n, 0):]
+}
+
+func (s *Store) digest(id string) digest {
+	s.mu.Lock()
+	d, known := s.digests[id]
+	s.mu.Unlock()
+	if known {
+		return d
+	}
+	done := s.endsDone(id)
+	d, err := s.read(id)
+	if err != nil {
+		s.passOver(id, err)
+	}
+	if done && err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.digests[id] = d
+	}
+	return d
+}
+
+func (s *Store) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.digests, id)
+}
+
+// read decodes only the few lines that matter: a journal has one for each map output.
+func (s *Store) read(id string) (digest, error) {
+	r := &Replay{Told: map[Executor]Told{}, Ended: map[Executor]Ended{}}
+	d := digest{told: r.Told}
+	f, err := s.openRead(id)
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	lines := bufio.NewReaderSize(f, 64<<10)
+	for {
+		line, _, err := readLine(lines)
+		if errors.Is(err, io.EOF) {
+			return d, nil
+		}
+		if err != nil && !errors.Is(err, errLongLine) {
+			return d, err
+		}
+		if !bytes.Contains(line, []byte(`"notice":{`)) && !bytes.Contains(line, []byte(`"type":"told`)) {
+			continue
+		}
+		if rec, err := decode(line); err == nil {
+			d.add(rec, r)
+		}
+	}
+}
+
+func (d *digest) add(rec *record, r *Replay) {
+	switch rec.Type {
+	case typeTellIntent, typeTold:
+		r.applyExecutor(rec)
+	case typeWithdrawn:
+		d.notices = slices.DeleteFunc(d.notices, func(id string) bool { return id == rec.Notice.ID })
+	case typeNotice, typeMerged:
+		d.notices = append(d.notices, rec.Notice.ID)
+	}
+}
