@@ -3,7 +3,7 @@
 package integration
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -110,12 +110,11 @@ func (f *fleet) records(t *testing.T, kind string) []record {
 	must(t, err)
 	var found []record
 	for _, path := range paths {
-		file, err := os.Open(path)
+		text, err := os.ReadFile(path)
 		must(t, err)
-		defer file.Close()
-		for lines := bufio.NewScanner(file); lines.Scan(); {
+		for line := range bytes.Lines(text) {
 			var r record
-			if json.Unmarshal(lines.Bytes(), &r) == nil && r.Type == kind {
+			if json.Unmarshal(line, &r) == nil && r.Type == kind {
 				found = append(found, r)
 			}
 		}
