@@ -57,7 +57,8 @@ type application struct {
 	store     *shuffle.Store    // nil until the files are pinned, or when they can't be
 	skipped   []shuffle.Skipped // by the last scan
 	peers     map[migrate.Target]*peer.Peer
-	asks      []java.BlockManagerID // who GetPeers can be asked with, best first
+	silent    map[migrate.Target]bool // did not answer when they were to be used
+	asks      []java.BlockManagerID   // who GetPeers can be asked with, best first
 	rest      *driver.REST
 	tasks     map[int64]driver.Task
 	failure   error
@@ -93,7 +94,7 @@ func newApplication(r *rescue, id string) *application {
 		rescue: r, id: id, log: r.log.With(zap.String("app", id)),
 		foreign: map[string]bool{}, arrivals: make(chan executor.Executor, 16),
 		told: make(chan struct{}), finished: make(chan struct{}), announced: map[migrate.OutputID]migrate.Target{},
-		took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{},
+		took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{}, silent: map[migrate.Target]bool{},
 	}
 	a.activity = newActivity(a.restServer)
 	a.engine = migrate.NewEngine(migrate.Options{

@@ -313,3 +313,42 @@ func agentGoroutines() []string {
 			strings.Contains(g, "agent.agentGoroutines")
 	})
 }
+
+// TestPlaceOfADeadPeerIsTaken: the driver takes minutes to notice that an executor has died; its place among the few peers that
+// are used is needed before.
+func TestPlaceOfADeadPeerIsTaken(t *testing.T) {
+	s, app, _, two := usual(t, 60)
+	three := app.peer("3", "node-c")
+	s.cfg.Migrate.MaxPeers, s.cfg.Migrate.InFlight = 1, 1
+	go func() {
+		s.await("data")
+		used := two
+		if strings.HasSuffix(s.seen("data")[0], "at 3") {
+			used = three
+		}
+		used.server.Close()
+		s.happened("killed %s", used.id)
+	}()
+	rep := s.rescue(20 * time.Second)
+	saved(t, rep, 60)
+	if two.holds() != 60 && three.holds() != 60 || rep.SecondsLeft < 5 {
+		t.Errorf("%d and %d at the peers, %.1f s left", two.holds(), three.holds(), rep.SecondsLeft)
+	}
+}
+
+func TestPeersThatDoNotAnswerKeepNobodyOut(t *testing.T) {
+	s, app, _, two := usual(t, 10)
+	var dead []*sparkExecutor
+	for i := range 5 {
+		dead = append(dead, app.peer(strconv.Itoa(10+i), "node-x"))
+	}
+	for _, x := range dead {
+		x.server.Close()
+	}
+	s.cfg.Migrate.MaxPeers = 1
+	rep := s.rescue(20 * time.Second)
+	saved(t, rep, 10)
+	if two.holds() != 10 || rep.SecondsLeft < 5 {
+		t.Errorf("%d at the peer, %.1f s left", two.holds(), rep.SecondsLeft)
+	}
+}

@@ -19,9 +19,9 @@ const checkTimeout = 2 * time.Second
 
 // usePeers makes the living peers the engine's destinations: those in use stay, new ones are checked
 // (they must answer as the executor that the driver says they are), and at most migrate.maxPeers are taken.
-// It returns how many there are.
+// The driver lists an executor that has died for a while; the engine knows better. It returns how many there are.
 func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID) int {
-	chosen := a.choose(living)
+	chosen := a.choose(slices.DeleteFunc(living, func(id java.BlockManagerID) bool { return a.engine.Gone(targetOf(id)) }))
 	var checks errgroup.Group
 	checks.SetLimit(len(chosen) + 1)
 	ok := make([]*peer.Peer, len(chosen))
@@ -80,7 +80,11 @@ func (a *application) checked(ctx context.Context, t migrate.Target) *peer.Peer 
 	})
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	if err := p.Check(ctx); err != nil {
+	err := p.Check(ctx)
+	a.mu.Lock()
+	a.silent[t] = err != nil
+	a.mu.Unlock()
+	if err != nil {
 		a.log.Info("peer does not answer for itself", zap.Stringer("peer", t), zap.Error(err))
 		p.Close()
 		return nil
@@ -89,7 +93,8 @@ func (a *application) checked(ctx context.Context, t migrate.Target) *peer.Peer 
 	return p
 }
 
-// choose keeps the peers in use that still live and fills up with others, on other host names first. Which others is
+// choose keeps the peers in use that still live and fills up with others, on other host names first, and those that
+// did not answer last. Which others is
 // decided by a hash with this node's name, so that nodes that go at once do not all pick the same few.
 func (a *application) choose(living []java.BlockManagerID) []java.BlockManagerID {
 	a.mu.Lock()
@@ -101,6 +106,8 @@ func (a *application) choose(living []java.BlockManagerID) []java.BlockManagerID
 		switch {
 		case a.peers[targetOf(id)] != nil:
 			class = 0
+		case a.silent[targetOf(id)]:
+			class = 3
 		case a.isHere(id.Host):
 			class = 2
 		}

@@ -210,6 +210,14 @@ func (e *Engine) Fail(t Target) {
 	e.poke()
 }
 
+// Gone says whether a target is known to be no more: by Fail, or by an error of kind Gone.
+func (e *Engine) Gone(t Target) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.known[t]
+	return p != nil && p.gone != nil
+}
+
 // Doubt says that a target does not answer, though it may still live. What it has acknowledged is copied once
 // more to destinations about which nothing is in doubt. As long as that has not been done, and if it can't be, the
 // acknowledgement counts at the end. It returns how many outputs were queued again for that.

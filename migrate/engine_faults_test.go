@@ -282,6 +282,9 @@ func TestGoneForGood(t *testing.T) {
 		l.Add(outputs(1, 10)...)
 		synctest.Wait()
 		l.Fail(a.Target())
+		if !l.Gone(a.Target()) || l.Gone(migratetest.Executor("none")) {
+			t.Error("it is not known who has gone")
+		}
 		synctest.Wait()
 		if now, _ := a.Busy(); now != 0 {
 			t.Error("a copy to a destination that has gone goes on")
