@@ -135,6 +135,9 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	}
 }
 
+// errNoTime: telling anybody would end work for nothing.
+var errNoTime = errors.New("no time was left when everything was ready")
+
 // prepare pins the files and finds a destination, side by side. Nobody is told anything here, so it is
 // the last moment to find out that nothing can be saved.
 func (a *application) prepare(ctx context.Context, copying *movable) error {
@@ -161,6 +164,8 @@ func (a *application) prepare(ctx context.Context, copying *movable) error {
 	switch {
 	case pinned != nil:
 		return pinned
+	case err == nil && copying.Err() != nil:
+		return errNoTime
 	case err == nil, errors.Is(err, errDriverGone), errors.Is(err, errDriverHere):
 		return err
 	}
@@ -180,12 +185,17 @@ func (a *application) timeCopy(began time.Time) {
 	a.passed(phaseEnd, time.Since(last))
 }
 
-// abandon reports everything as lost. Nobody was told, or nobody could be, so nothing is ended.
-func (a *application) abandon(err error) {
+// fail notes why the rescue of the application could not go on.
+func (a *application) fail(err error) {
 	a.mu.Lock()
 	a.failure = err
 	a.mu.Unlock()
 	a.log.Warn("application not rescued", zap.Error(err))
+}
+
+// abandon reports everything as lost. Nobody was told, or nobody could be, so nothing is ended.
+func (a *application) abandon(err error) {
+	a.fail(err)
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = a.engine.Run(over)
@@ -228,7 +238,7 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	var work, releases, late errgroup.Group
 	work.Go(func() error { return a.engine.Run(copyCtx) })
 	work.Go(func() error { a.follow(copyCtx); return nil })
-	work.Go(func() error { a.refreshPeers(copyCtx); return nil })
+	work.Go(func() error { a.refreshPeers(copyCtx, cancel); return nil })
 	work.Go(func() error { a.keepAnnouncing(copyCtx); return nil })
 	left, learned := make(chan struct{}), make(chan struct{})
 	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx, left); return nil })

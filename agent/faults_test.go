@@ -354,3 +354,19 @@ func TestPeersThatDoNotAnswerKeepNobodyOut(t *testing.T) {
 		t.Errorf("%d at the peer, %.1f s left", two.holds(), rep.SecondsLeft)
 	}
 }
+
+// TestDriverThatGoesInTheMiddle, as at the end of the job: what is left is worth nothing, and is not waited for.
+func TestDriverThatGoesInTheMiddle(t *testing.T) {
+	s, app, member, _ := usual(t, 3)
+	member.set(func(x *sparkExecutor) { x.tasks = 1 })
+	s.worker(handler)
+	go func() {
+		s.awaitN("index", 3)
+		app.driver.Close()
+	}()
+	rep := s.rescue(30 * time.Second)
+	if a := rep.Applications[0]; !strings.Contains(a.Error, "the driver is gone") || a.Saved.Outputs != 3 || rep.SecondsLeft < 10 {
+		t.Errorf("error %q, %d saved, %.1f s left", a.Error, a.Saved.Outputs, rep.SecondsLeft)
+	}
+	s.never("ended")
+}

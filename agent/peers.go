@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"slices"
 	"strconv"
@@ -137,15 +138,24 @@ func (a *application) prefer(_ *migrate.Output, t migrate.Target) int {
 }
 
 // refreshPeers asks the driver again and again who lives, so that a peer that has gone or is leaving
-// too gets no more outputs, and a new one is used.
-func (a *application) refreshPeers(ctx context.Context) {
+// too gets no more outputs, and a new one is used. When the driver itself has gone, which is believed the second time, it
+// calls giveUp: nothing is worth saving any more.
+func (a *application) refreshPeers(ctx context.Context, giveUp func()) {
+	missed := false
 	for pause(ctx, refreshEvery) == nil {
 		list, err := a.livingPeers(ctx)
-		if err != nil {
+		switch {
+		case errors.Is(err, errDriverGone) && missed:
+			a.fail(err)
+			giveUp()
+			return
+		case err != nil:
+			missed = errors.Is(err, errDriverGone)
 			a.log.Info("list of peers not refreshed", zap.Error(err))
-			continue
+		default:
+			missed = false
+			a.usePeers(ctx, list)
 		}
-		a.usePeers(ctx, list)
 	}
 }
 

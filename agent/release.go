@@ -25,10 +25,10 @@ const freshCommit = 5 * time.Second
 const announceEvery = 2 * time.Second
 
 // release ends one executor as soon as its copies are safe, or when the deadline is here. It ends nothing
-// when the agent itself is told to stop: the next run of it goes on.
+// when the agent itself is told to stop: the next run of it goes on. Executors without a driver end themselves.
 func (a *application) release(ctx, copyCtx context.Context, m *member) {
 	err := a.waitSafe(copyCtx, m)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || a.driverless() {
 		return
 	}
 	if err != nil {

@@ -50,7 +50,11 @@ func TestTrigger(t *testing.T) {
 			if tc.noREST {
 				app.rest.Close()
 			}
-			rep := s.rescue(3 * time.Second)
+			within := 30 * time.Second // a tenth of it is for the question how many blocks there are
+			if tc.noREST || tc.want == triggerSIGPWR {
+				within = 3 * time.Second // it takes that long
+			}
+			rep := s.rescue(within)
 			saved(t, rep, 2)
 			e := rep.Applications[0].Executors[0]
 			if e.Trigger != tc.want || e.RDDBlocksLost != tc.lost {
