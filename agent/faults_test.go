@@ -29,7 +29,6 @@ func (s *stage) untouched(rep *report.Report, why string) {
 }
 
 func TestNoDestination(t *testing.T) {
-	t.Parallel()
 	for name, prepare := range map[string]func(a *sparkApp){
 		"no other executor":         func(*sparkApp) {},
 		"one on this node":          func(a *sparkApp) { a.peer("9", home) },
@@ -229,7 +228,6 @@ func TestWithoutREST(t *testing.T) {
 }
 
 func TestPeersThatFail(t *testing.T) {
-	t.Parallel()
 	for name, harm := range map[string]func(x *sparkExecutor){
 		"disk full": func(x *sparkExecutor) { x.refuse = "java.io.IOException: No space left on device" },
 		"leaving": func(x *sparkExecutor) {

@@ -25,7 +25,6 @@ func (a *sparkApp) departed(id string, outputs int) {
 
 // TestLeftFolders rescues what an application has left on a node without executors.
 func TestLeftFolders(t *testing.T) {
-	t.Parallel()
 	for name, peers := range map[string][]string{"one living executor": {"2"}, "two": {"2", "3"}} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)

@@ -30,7 +30,6 @@ func TestSparkSeconds(t *testing.T) {
 // TestToldBySignalBefore: the agent was stopped between the intent and the record that it was done. Whatever had happened,
 // the executor is never told by the other trigger, and never signalled a second time.
 func TestToldBySignalBefore(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		marked bool
 		want   int
@@ -78,7 +77,6 @@ func TestToldByAnEarlierRescue(t *testing.T) {
 // TestUnansweredExecutorsAreEndedToo: the driver may have heard all the same, so none is left marked and alive, and the driver
 // sees them leave.
 func TestUnansweredExecutorsAreEndedToo(t *testing.T) {
-	t.Parallel()
 	for name, answered := range map[string]bool{"one of two": true, "both": false} {
 		t.Run(name, func(t *testing.T) {
 			s, app, _, _ := usual(t, 3)

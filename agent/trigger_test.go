@@ -21,7 +21,6 @@ func (a *sparkApp) moving() {
 
 // TestTrigger: SIGPWR only where there are cached blocks, or may be some, that the executor can move.
 func TestTrigger(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		kind   string
 		blocks int
