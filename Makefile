@@ -6,7 +6,7 @@ MAKEFLAGS   += --no-print-directory
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10s
-BASE     ?= gcr.io/distroless/static-debian12:nonroot
+BASE     ?= scratch
 IMAGE    ?= lifeboat:$(VERSION)
 BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b))))
 
