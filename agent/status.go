@@ -40,7 +40,7 @@ func (a *Agent) Status(context.Context) status.Status {
 		s.State.Error = err.Error()
 	}
 	for _, source := range a.sources {
-		if r, ok := source.(providers.Reporter); ok {
+		if r, ok := source.(providers.Sight); ok {
 			s.Sources = append(s.Sources, r.Health())
 		}
 	}

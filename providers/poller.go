@@ -18,6 +18,7 @@ type PollerOptions struct {
 	Source string // name of the source; a metric label
 	// Poll asks the origin once and returns the notices that are visible now; none is an answer, too.
 	// ctx ends after Timeout. Failures are PollErrors. It is never called twice at once.
+	// A notice that has ended is returned once more, withdrawn; one that is merely absent stays valid.
 	Poll func(ctx context.Context) ([]Notice, error)
 	// Interval is the longest time from the start of one poll to the start of the next, unless a poll
 	// takes longer. Up to a tenth is taken off at random, so that nodes don't poll in step.
@@ -36,7 +37,10 @@ type Poller struct {
 
 	mu     sync.Mutex
 	health Health
+	shown  []Notice
 }
+
+var _ Sight = (*Poller)(nil)
 
 // NewPoller checks the options and registers the metrics.
 func NewPoller(o PollerOptions) (*Poller, error) {
@@ -62,6 +66,21 @@ func (p *Poller) Health() Health {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.health
+}
+
+// Notices are those that the last answered poll returned and that hold.
+func (p *Poller) Notices() []Notice {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.shown)
+}
+
+// SetSkew notes what Skew measured with the poll that is under way. A poll that learns nothing about the service's clock
+// leaves it as it was.
+func (p *Poller) SetSkew(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.health.Skew = d
 }
 
 // Run polls at once, then again and again until ctx ends, and returns ctx's error. While the reader
@@ -110,6 +129,7 @@ func (p *Poller) poll(ctx context.Context) ([]Notice, error) {
 		return nil, err
 	}
 	p.health.LastAnswer = now
+	p.shown = slices.DeleteFunc(slices.Clone(found), func(n Notice) bool { return n.Withdrawn })
 	return found, nil
 }
 
@@ -130,7 +150,7 @@ func (p *Poller) send(ctx context.Context, to chan<- Notice, sent map[string]Not
 			p.m.notice(n.Kind)
 		}
 		p.o.Log.Info("notice", zap.String("id", n.ID), zap.String("kind", string(n.Kind)),
-			zap.Time("deadline", n.Deadline), zap.Strings("executors", n.Executors),
+			zap.Time("deadline", n.Deadline), zap.String("app", n.App), zap.Strings("executors", n.Executors),
 			zap.Bool("withdrawn", n.Withdrawn), zap.Bool("drill", n.Drill), zap.Bool("changed", known))
 	}
 	return nil
@@ -153,7 +173,7 @@ func (p *Poller) wait(ctx context.Context, start time.Time) error {
 
 // sameNotice compares all that a reader could act on; Seen is no such thing.
 func sameNotice(a, b Notice) bool {
-	return a.ID == b.ID && a.Source == b.Source && a.Kind == b.Kind && slices.Equal(a.Executors, b.Executors) &&
+	return a.ID == b.ID && a.Source == b.Source && a.Kind == b.Kind && a.App == b.App && slices.Equal(a.Executors, b.Executors) &&
 		a.Deadline.Equal(b.Deadline) && a.Withdrawn == b.Withdrawn && a.Drill == b.Drill
 }
 

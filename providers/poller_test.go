@@ -244,6 +244,59 @@ func TestWakePollsAtOnce(t *testing.T) {
 	})
 }
 
+func TestSight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, nil, 10)
+		synctest.Wait()
+		if got := r.Notices(); len(got) != 0 {
+			t.Errorf("at the start: %v", got)
+		}
+		gone := event("b", time.Now())
+		gone.Withdrawn = true
+		r.o.set(nil, event("a", time.Now()), gone)
+		time.Sleep(2 * time.Second)
+		r.SetSkew(time.Minute)
+		if got := r.Notices(); len(got) != 1 || got[0].ID != "a" {
+			t.Errorf("shown: %v", got)
+		}
+		r.o.set(errors.New("away"))
+		time.Sleep(2 * time.Second)
+		if got := r.Notices(); len(got) != 1 || r.Health().Skew != time.Minute {
+			t.Errorf("after a failure: %v, %+v", got, r.Health())
+		}
+		r.o.set(nil)
+		time.Sleep(2 * time.Second)
+		if got := r.Notices(); len(got) != 0 {
+			t.Errorf("after an answer without a notice: %v", got)
+		}
+	})
+}
+
+func TestSameNotice(t *testing.T) {
+	a := event("a", time.Unix(2e9, 0))
+	for name, change := range map[string]func(*Notice){
+		"id":        func(n *Notice) { n.ID = "b" },
+		"source":    func(n *Notice) { n.Source = "x" },
+		"kind":      func(n *Notice) { n.Kind = Pause },
+		"app":       func(n *Notice) { n.App = "app-1" },
+		"executors": func(n *Notice) { n.Executors = []string{"1"} },
+		"deadline":  func(n *Notice) { n.Deadline = n.Deadline.Add(1) },
+		"withdrawn": func(n *Notice) { n.Withdrawn = true },
+		"drill":     func(n *Notice) { n.Drill = true },
+	} {
+		b := a
+		change(&b)
+		if sameNotice(a, b) {
+			t.Errorf("another %s is no change", name)
+		}
+	}
+	b := a
+	b.Seen = b.Seen.Add(time.Hour)
+	if !sameNotice(a, b) {
+		t.Error("the time of seeing is a change")
+	}
+}
+
 func TestNewPollerRefusesWhatCannotWork(t *testing.T) {
 	poll := (&origin{}).poll
 	for name, o := range map[string]PollerOptions{

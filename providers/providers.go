@@ -16,20 +16,27 @@ const (
 	Preemption  Kind = "preemption"  // the cloud takes a spot node back
 	Drain       Kind = "drain"       // somebody empties the node
 	Rebalance   Kind = "rebalance"   // the cloud says that a preemption has become likely
-	Maintenance Kind = "maintenance" // the cloud works on the machine at a known time
+	Maintenance Kind = "maintenance" // the machine is rebooted, moved to other hardware or retired at the deadline
+	Cordon      Kind = "cordon"      // nothing new is to start here; nothing has to go yet
+	Pause       Kind = "pause"       // the machine stands still or is moved for seconds, and stays
 )
 
-// Notice says that this node, or some executors on it, go away.
+// Notice says that this node, or some executors on it, go away. It is a fact as its origin tells it: what is done about
+// it, and when, is the reader's business.
 type Notice struct {
 	// ID is the same for the same event each time that it is seen, also by another run of the agent:
 	// a notice is acted on once.
 	ID     string `json:"id"`
 	Source string `json:"source"` // as "aws-spot" or "file"
 	Kind   Kind   `json:"kind"`
+	// App is the application whose executors are meant; empty means any.
+	App string `json:"app,omitempty"`
 	// Executors limits the notice to these executor ids; empty means the whole node.
-	Executors []string  `json:"executors,omitempty"`
-	Deadline  time.Time `json:"deadline"` // when the node is taken
-	Seen      time.Time `json:"seen"`     // when the source read it
+	Executors []string `json:"executors,omitempty"`
+	// Deadline is when the node is taken, by this node's clock: a source takes out what the service's clock differs.
+	// Where the origin names no time it is Seen plus the documented lead time, and does not move from poll to poll.
+	Deadline  time.Time `json:"deadline"`
+	Seen      time.Time `json:"seen"` // when the source read it
 	Withdrawn bool      `json:"withdrawn,omitempty"`
 	Drill     bool      `json:"drill,omitempty"`
 }
@@ -54,11 +61,15 @@ type Health struct {
 	OK         bool      `json:"ok"` // the last poll was answered in a way that the source understands
 	LastAnswer time.Time `json:"lastAnswer"`
 	Error      string    `json:"error,omitempty"` // why not OK
+	// Skew is how far this node's clock is ahead of the service's, in nanoseconds; 0 within the tolerance of Skew.
+	Skew time.Duration `json:"skew,omitempty"`
 }
 
-// Reporter is a source that can say how it is.
-type Reporter interface {
+// Sight is what a source sees; every source of this project has it.
+type Sight interface {
 	Health() Health
+	// Notices are those that the last answer of the origin showed, without withdrawn ones.
+	Notices() []Notice
 }
 
 // Acknowledger is a source that can tell the cloud that this node is ready to go.

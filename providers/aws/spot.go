@@ -34,9 +34,6 @@ const (
 	// actionItem is documented in the EC2 user guide, "Spot Instance interruption notices":
 	// {"action": "terminate", "time": "2017-09-18T08:22:00Z"}, or 404.
 	actionItem = "spot/instance-action"
-
-	// skewTolerated is how far the two clocks may be apart before the deadline is moved.
-	skewTolerated = 5 * time.Second
 )
 
 // SpotOptions of the source. The zero value is right on EC2.
@@ -71,8 +68,8 @@ type Spot struct {
 }
 
 var (
-	_ providers.Source   = (*Spot)(nil)
-	_ providers.Reporter = (*Spot)(nil)
+	_ providers.Source = (*Spot)(nil)
+	_ providers.Sight  = (*Spot)(nil)
 )
 
 // NewSpot checks the options and the environment; it opens no connection. The error is ErrDisabled
@@ -115,6 +112,9 @@ func (s *Spot) Run(ctx context.Context, notices chan<- providers.Notice) error {
 // Health is the state after the last poll.
 func (s *Spot) Health() providers.Health { return s.poller.Health() }
 
+// Notices are those of the last answer.
+func (s *Spot) Notices() []providers.Notice { return s.poller.Notices() }
+
 // poll looks once.
 func (s *Spot) poll(ctx context.Context) ([]providers.Notice, error) {
 	a, err := s.client.get(ctx, actionItem)
@@ -126,6 +126,7 @@ func (s *Spot) poll(ctx context.Context) ([]providers.Notice, error) {
 		return nil, &providers.PollError{Result: providers.Malformed, Err: err}
 	}
 	now := time.Now()
+	s.poller.SetSkew(providers.Skew(now, a.date))
 	id := action.id(s.o.InstanceID)
 	n, known := s.first[id]
 	if !known {
@@ -139,16 +140,13 @@ func (s *Spot) poll(ctx context.Context) ([]providers.Notice, error) {
 func (s *Spot) notice(a instanceAction, id string, now, service time.Time) providers.Notice {
 	n := providers.Notice{ID: id, Source: SpotName, Kind: providers.Preemption, Deadline: a.at, Seen: now}
 	log := s.o.Log.With(zap.String("source", SpotName), zap.String("id", id))
-	switch {
-	case a.at.IsZero():
+	if a.at.IsZero() {
 		n.Deadline = now.Add(LeadTime)
 		log.Warn("the notice's time can't be read; the documented lead time is assumed", zap.String("time", a.Time))
-	case !service.IsZero():
+	} else if ahead := providers.Skew(now, service); ahead != 0 {
 		// The time is by the cloud's clock, and the rescue's deadlines are by this node's.
-		if ahead := now.Sub(service).Truncate(time.Second); ahead.Abs() >= skewTolerated {
-			n.Deadline = a.at.Add(ahead)
-			log.Warn("this node's clock is wrong; the deadline is corrected", zap.Duration("ahead", ahead))
-		}
+		n.Deadline = a.at.Add(ahead)
+		log.Warn("this node's clock is wrong; the deadline is corrected", zap.Duration("ahead", ahead))
 	}
 	switch a.Action {
 	case "terminate", "stop", "hibernate":

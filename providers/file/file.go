@@ -62,8 +62,8 @@ type Source struct {
 }
 
 var (
-	_ providers.Source   = (*Source)(nil)
-	_ providers.Reporter = (*Source)(nil)
+	_ providers.Source = (*Source)(nil)
+	_ providers.Sight  = (*Source)(nil)
 )
 
 // New checks the options. A folder that is missing is no error, but a source that is down.
@@ -101,6 +101,9 @@ func (s *Source) Name() string { return Name }
 
 // Health is the state after the last look.
 func (s *Source) Health() providers.Health { return s.poller.Health() }
+
+// Notices are those of the last look.
+func (s *Source) Notices() []providers.Notice { return s.poller.Notices() }
 
 // Run watches until ctx ends; see providers.Source.
 func (s *Source) Run(ctx context.Context, notices chan<- providers.Notice) error {

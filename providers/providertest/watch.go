@@ -142,7 +142,7 @@ func (w *watcher) polls(n int) {
 // wantHealth checks the source's own view of itself.
 func (w *watcher) wantHealth(ok bool) {
 	w.t.Helper()
-	r, can := w.source.(providers.Reporter)
+	r, can := w.source.(providers.Sight)
 	if !can {
 		return
 	}
