@@ -261,7 +261,7 @@ func TestEnvironment(t *testing.T) {
 		"default":      {want: "http://169.254.169.254"},
 		"IPv6":         {env: map[string]string{envMode: "IPv6"}, want: "http://[fd00:ec2::254]"},
 		"ipv4":         {env: map[string]string{envMode: "ipv4"}, want: "http://169.254.169.254"},
-		"endpoint":     {env: map[string]string{envMode: "IPv6", envEndpoint: "http://127.0.0.1:1338/"}, want: "http://127.0.0.1:1338/"},
+		"endpoint":     {env: map[string]string{envMode: "IPv6", envEndpoint: "http://127.0.0.1:1338/"}, want: "http://127.0.0.1:1338"},
 		"option first": {option: "http://127.0.0.1:2", env: map[string]string{envEndpoint: "http://127.0.0.1:1"}, want: "http://127.0.0.1:2"},
 		"bad mode":     {env: map[string]string{envMode: "IPv5"}, err: true},
 		"no URL":       {env: map[string]string{envEndpoint: "169.254.169.254"}, err: true},
