@@ -16,7 +16,7 @@ import (
 func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 	var list []providers.Source
 	if p := cfg.Providers.AWS; p.Enabled {
-		s, err := aws.NewSpot(aws.SpotOptions{Interval: p.Poll, Timeout: p.Timeout, Log: d.Log, Metrics: d.Registry})
+		s, err := aws.NewSpot(aws.Options{Interval: p.Poll, Timeout: p.Timeout, Log: d.Log, Metrics: d.Registry})
 		switch {
 		case errors.Is(err, aws.ErrDisabled):
 			d.Log.Warn("EC2 metadata is not watched", zap.Error(err))

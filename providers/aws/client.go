@@ -29,17 +29,18 @@ const (
 // ErrDisabled says that AWS_EC2_METADATA_DISABLED forbids to ask.
 var ErrDisabled = errors.New("the metadata service is switched off by " + envDisabled)
 
-// client asks the metadata service. The SDK keeps the token: it fetches one, sets (replaces) the
-// header on each request, and forgets it after a 401. Everything else is ours: time limits, size
-// limits, and what an answer means, because the SDK's errors hide the status after a 401 and after a
-// failed token request.
-type client struct {
+// Client asks the metadata service; the sources of one agent share one, and with it the token. The SDK
+// keeps the token: it fetches one, sets (replaces) the header on each request, and forgets it after a
+// 401. Everything else is ours: time limits, size limits, and what an answer means, because the SDK's
+// errors hide the status after a 401 and after a failed token request.
+type Client struct {
 	sdk      *imds.Client
 	endpoint string
 }
 
-// newClient resolves the endpoint (argument, environment, default) and never opens a connection.
-func newClient(endpoint string) (*client, error) {
+// NewClient resolves the endpoint ("": from the environment, or the SDK's default) and opens no connection. The error is
+// ErrDisabled when the environment forbids to ask.
+func NewClient(endpoint string) (*Client, error) {
 	if strings.EqualFold(os.Getenv(envDisabled), "true") {
 		return nil, ErrDisabled
 	}
@@ -71,7 +72,7 @@ func newClient(endpoint string) (*client, error) {
 		EnableFallback:        awssdk.FalseTernary,
 		DisableDefaultTimeout: true, // each poll has its deadline
 	})
-	return &client{sdk: sdk, endpoint: endpoint}, nil
+	return &Client{sdk: sdk, endpoint: endpoint}, nil
 }
 
 // answer is what one item of the metadata holds.
@@ -83,7 +84,7 @@ type answer struct {
 
 // get reads one item. A 401 is tried once more at once: the SDK has dropped the token then, and a
 // poll later would be late. Errors are PollErrors.
-func (c *client) get(ctx context.Context, path string) (answer, error) {
+func (c *Client) get(ctx context.Context, path string) (answer, error) {
 	a, x, err := c.once(ctx, path)
 	if x.Status == http.StatusUnauthorized && x.Method == http.MethodGet && ctx.Err() == nil {
 		a, x, err = c.once(ctx, path)
@@ -95,7 +96,7 @@ func (c *client) get(ctx context.Context, path string) (answer, error) {
 }
 
 // once makes one GET, and the PUT before it when there is no token.
-func (c *client) once(ctx context.Context, path string) (answer, *metadata.Exchange, error) {
+func (c *Client) once(ctx context.Context, path string) (answer, *metadata.Exchange, error) {
 	ctx, x := metadata.Watch(ctx)
 	out, err := c.sdk.GetMetadata(ctx, &imds.GetMetadataInput{Path: path})
 	if x.Method == http.MethodGet && x.Status == http.StatusNotFound {
@@ -110,7 +111,7 @@ func (c *client) once(ctx context.Context, path string) (answer, *metadata.Excha
 }
 
 // explain says what only EC2's service means by a failure, and leaves the rest to metadata.
-func (c *client) explain(ctx context.Context, x *metadata.Exchange, err error) error {
+func (c *Client) explain(ctx context.Context, x *metadata.Exchange, err error) error {
 	put := x.Method == http.MethodPut
 	switch {
 	case put && metadata.TimedOut(ctx, err):

@@ -46,7 +46,7 @@ func (r *rig) SetFault(f providertest.Fault) {
 }
 
 func (r *rig) Source(reg prometheus.Registerer) providers.Source {
-	return newSpot(r.t, r.fake, SpotOptions{Metrics: reg})
+	return newSpot(r.t, r.fake, Options{Metrics: reg})
 }
 
 func startFake(t *testing.T) *awstest.Server {
@@ -60,7 +60,7 @@ func startFake(t *testing.T) *awstest.Server {
 }
 
 // newSpot makes a source with a quick loop.
-func newSpot(t *testing.T, fake *awstest.Server, o SpotOptions) *Spot {
+func newSpot(t *testing.T, fake *awstest.Server, o Options) *Spot {
 	t.Helper()
 	o.Endpoint = fake.URL()
 	if o.Interval == 0 {

@@ -36,18 +36,22 @@ const (
 	actionItem = "spot/instance-action"
 )
 
-// SpotOptions of the source. The zero value is right on EC2.
-type SpotOptions struct {
+// Options of a source of this package. The zero value is right on EC2.
+type Options struct {
+	// Client is shared by the sources of one agent; nil makes one for Endpoint.
+	Client *Client
 	// Endpoint of the metadata service; "" takes AWS_EC2_METADATA_SERVICE_ENDPOINT, then the address
 	// for AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE (IPv4 or IPv6, IPv4 when unset).
 	Endpoint string
 	// InstanceID becomes a part of the notice's id when it is known from the configuration. It is not
 	// asked of the metadata: an answer that comes now and then would change the id.
 	InstanceID string
-	Interval   time.Duration // DefaultInterval when 0
+	Interval   time.Duration // the source's default when 0
 	Timeout    time.Duration // of one poll; DefaultTimeout when 0
-	Log        *zap.Logger
-	Metrics    prometheus.Registerer
+	// Lead is the time from the notice to the deadline where the metadata names none; the source's default when 0.
+	Lead    time.Duration
+	Log     *zap.Logger
+	Metrics prometheus.Registerer
 }
 
 // Spot is the source of spot interruption notices.
@@ -59,9 +63,9 @@ type SpotOptions struct {
 // It never withdraws a notice. AWS documents no way in which an interruption is called off, and a 404
 // is also what a flapping metadata service says.
 type Spot struct {
-	client *client
+	client *Client
 	poller *providers.Poller
-	o      SpotOptions
+	o      Options
 	// first keeps each event as it was when first seen: what is computed from the clock must not
 	// change from poll to poll. Only polls use it, one at a time.
 	first map[string]providers.Notice
@@ -74,7 +78,7 @@ var (
 
 // NewSpot checks the options and the environment; it opens no connection. The error is ErrDisabled
 // when the environment forbids to ask.
-func NewSpot(o SpotOptions) (*Spot, error) {
+func NewSpot(o Options) (*Spot, error) {
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
 	}
@@ -87,7 +91,7 @@ func NewSpot(o SpotOptions) (*Spot, error) {
 	if printable(o.InstanceID) != o.InstanceID {
 		return nil, fmt.Errorf("%s: instance id %.40q is none", SpotName, o.InstanceID)
 	}
-	c, err := newClient(o.Endpoint)
+	c, err := NewClient(o.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", SpotName, err)
 	}

@@ -38,7 +38,7 @@ func one(t *testing.T, s *Spot) providers.Notice {
 var inAMinute = time.Now().Add(time.Minute).Truncate(time.Second).UTC()
 
 // slowSpot is a source for tests that poll by hand: its time limit is no matter.
-func slowSpot(t *testing.T, fake *awstest.Server, o SpotOptions) *Spot {
+func slowSpot(t *testing.T, fake *awstest.Server, o Options) *Spot {
 	t.Helper()
 	o.Timeout = 10 * time.Second
 	return newSpot(t, fake, o)
@@ -47,7 +47,7 @@ func slowSpot(t *testing.T, fake *awstest.Server, o SpotOptions) *Spot {
 func TestDefect01TokenIsReplacedAfter401(t *testing.T) {
 	fake := startFake(t)
 	fake.Announce("terminate", inAMinute)
-	s := slowSpot(t, fake, SpotOptions{})
+	s := slowSpot(t, fake, Options{})
 	one(t, s)
 	if c := fake.Counts(); c.Tokens != 1 || c.Unauthorized != 0 {
 		t.Fatalf("first poll: %+v", c)
@@ -77,7 +77,7 @@ func TestLasting401IsNoStorm(t *testing.T) {
 		fake.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	s, err := NewSpot(SpotOptions{Endpoint: server.URL, Timeout: 10 * time.Second})
+	s, err := NewSpot(Options{Endpoint: server.URL, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestDefect02IDHasNoClockInIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fake.AnnounceDocument(c.document)
 			for range 2 { // two runs of the agent
-				s := slowSpot(t, fake, SpotOptions{InstanceID: c.instance})
+				s := slowSpot(t, fake, Options{InstanceID: c.instance})
 				if n := one(t, s); n.ID != c.want || n.Kind != providers.Preemption || n.Source != "aws-spot" {
 					t.Errorf("notice %+v, want id %s", n, c.want)
 				}
@@ -116,7 +116,7 @@ func TestDefect02IDHasNoClockInIt(t *testing.T) {
 func TestUnreadableTimeMeansTheDocumentedLeadTime(t *testing.T) {
 	fake := startFake(t)
 	fake.AnnounceDocument(`{"action":"terminate","time":"in a while"}`)
-	s := slowSpot(t, fake, SpotOptions{})
+	s := slowSpot(t, fake, Options{})
 	before := time.Now()
 	n := one(t, s)
 	if n.Deadline.Before(before.Add(LeadTime)) || n.Deadline.After(time.Now().Add(LeadTime)) {
@@ -138,7 +138,7 @@ func TestDeadlineIsCorrectedByTheCloudsClock(t *testing.T) {
 			fake := startFake(t)
 			fake.Skew(c.ahead)
 			fake.Announce("terminate", inAMinute)
-			n := one(t, slowSpot(t, fake, SpotOptions{}))
+			n := one(t, slowSpot(t, fake, Options{}))
 			if off := n.Deadline.Sub(inAMinute.Add(c.moved)).Abs(); off > time.Second {
 				t.Errorf("deadline is off by %v", off)
 			}
@@ -187,7 +187,7 @@ func TestFailuresAreClassified(t *testing.T) {
 			fake := startFake(t)
 			fake.Announce("terminate", inAMinute)
 			fake.Faults(c.fault)
-			s := newSpot(t, fake, SpotOptions{Timeout: 300 * time.Millisecond})
+			s := newSpot(t, fake, Options{Timeout: 300 * time.Millisecond})
 			_, err := look(t, s)
 			wantResult(t, err, c.want)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -208,7 +208,7 @@ func TestDefect04NoAnswerAtAllIsNotFatal(t *testing.T) {
 	url := fake.URL()
 	_ = fake.Close()
 	core, logs := observer.New(zap.InfoLevel)
-	s, err := NewSpot(SpotOptions{Endpoint: url, Interval: time.Millisecond, Log: zap.New(core)})
+	s, err := NewSpot(Options{Endpoint: url, Interval: time.Millisecond, Log: zap.New(core)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestDefect04NoAnswerAtAllIsNotFatal(t *testing.T) {
 func TestDefect11FlappingMetadataWithdrawsNothing(t *testing.T) {
 	fake := startFake(t)
 	fake.Announce("terminate", inAMinute)
-	s := slowSpot(t, fake, SpotOptions{})
+	s := slowSpot(t, fake, Options{})
 	first := one(t, s)
 	fake.Withdraw()
 	if got, err := look(t, s); err != nil || len(got) != 0 {
@@ -272,7 +272,7 @@ func TestEnvironment(t *testing.T) {
 			for _, k := range []string{envEndpoint, envMode, envDisabled} {
 				t.Setenv(k, c.env[k])
 			}
-			s, err := NewSpot(SpotOptions{Endpoint: c.option})
+			s, err := NewSpot(Options{Endpoint: c.option})
 			if (err != nil) != c.err {
 				t.Fatalf("error %v", err)
 			}
@@ -289,7 +289,7 @@ func TestEnvironment(t *testing.T) {
 		fake.Announce("terminate", inAMinute)
 		t.Setenv(envEndpoint, fake.URL()+"/")
 		t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-		s, err := NewSpot(SpotOptions{Timeout: 10 * time.Second})
+		s, err := NewSpot(Options{Timeout: 10 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
