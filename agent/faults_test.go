@@ -102,8 +102,8 @@ func TestSomeFilesCanNotBeRead(t *testing.T) {
 	member.commits(0, 3, 100)
 	must(t, os.WriteFile(filepath.Join(s.files, "local", "file"), nil, 0o600))
 	member.start(plain)
-	deadline := time.Now().Add(4 * time.Second)
-	rep := s.rescue(4 * time.Second)
+	deadline := time.Now().Add(6 * time.Second)
+	rep := s.rescue(6 * time.Second)
 	saved(t, rep, 3)
 	if left := deadline.Sub(rep.Ended); left < 0 || left > 2*time.Second {
 		t.Errorf("ended %v before the deadline", left)
@@ -210,14 +210,14 @@ func TestDriverThatDoesNotAnswerHoldsNobodyUp(t *testing.T) {
 }
 
 func TestWithoutREST(t *testing.T) {
-	s, app, member, _ := usual(t, 3)
-	app.rest.Close()
-	deadline := time.Now().Add(4 * time.Second)
+	s, _, member, _ := usual(t, 3)
+	s.noREST()
+	deadline := time.Now().Add(6 * time.Second)
 	go func() {
 		s.awaitN("index", 3)
 		member.commit(0, 3, 100)
 	}()
-	rep := s.rescue(4 * time.Second)
+	rep := s.rescue(6 * time.Second)
 	saved(t, rep, 4)
 	if left := deadline.Sub(rep.Ended); left < 0 || left > 2*time.Second {
 		t.Errorf("ended %v before the deadline", left)

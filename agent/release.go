@@ -121,6 +121,7 @@ func (a *application) announceFresh(ctx context.Context, age time.Duration) {
 	defer a.announcing.Unlock()
 	a.fresh.Store(false)
 	known, now := a.allIdleAt(), time.Now()
+	var picked []migrate.OutputID
 	err := a.engine.Announce(ctx, func(r migrate.Result) bool {
 		savedAt := r.SavedAt
 		if savedAt.IsZero() {
@@ -135,20 +136,37 @@ func (a *application) announceFresh(ctx context.Context, age time.Duration) {
 		}
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		again := a.announced[r.Output.ID] != r.Location.Target
+		if a.announced[r.Output.ID] == r.Location.Target {
+			return false
+		}
 		a.announced[r.Output.ID] = r.Location.Target
-		return again
+		picked = append(picked, r.Output.ID)
+		return true
 	})
 	if err != nil {
-		a.log.Warn("fresh outputs not announced again", zap.Error(err))
+		a.log.Warn("fresh outputs not announced again", zap.Int("outputs", len(picked)), zap.Error(err))
+		a.unannounced(picked)
 	}
 }
 
-// keepAnnouncing does so while tasks run, some time after each copy: nobody knows when the last task will end.
+// unannounced lets outputs be announced by the next call, as not all of them were.
+func (a *application) unannounced(ids []migrate.OutputID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range ids {
+		delete(a.announced, id)
+	}
+	a.fresh.Store(true)
+}
+
+// keepAnnouncing does so while tasks run, some time after each copy: nobody knows when the last task will end. A peer that
+// does not answer is not waited for.
 func (a *application) keepAnnouncing(ctx context.Context) {
 	for pause(ctx, announceEvery) == nil {
 		if a.fresh.Load() {
-			a.announceFresh(ctx, announceEvery)
+			short, cancel := context.WithTimeout(ctx, announceEvery)
+			a.announceFresh(short, announceEvery)
+			cancel()
 		}
 	}
 }

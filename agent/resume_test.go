@@ -205,7 +205,7 @@ func TestToldAndThenNothingCanBeDone(t *testing.T) {
 	peer.server.Close()
 	peer.set(func(x *sparkExecutor) { x.unknown = true })
 	member.set(func(x *sparkExecutor) { x.marked = true })
-	n := notice("n1", 4*time.Second)
+	n := notice("n1", 6*time.Second)
 	s.leave(n, journal.Scope{}, func(j *journal.Journal) {
 		must(t, j.TellIntent("app-1", "1", "rpc"))
 		must(t, j.Told("app-1", "1", "rpc", true))
@@ -224,7 +224,7 @@ func TestToldAndThenNothingCanBeDone(t *testing.T) {
 func TestMergedNoticeHoldsAfterARestart(t *testing.T) {
 	s, _, member, _ := usual(t, 3)
 	member.set(func(x *sparkExecutor) { x.tasks = 1 })
-	second := notice("n2", 4*time.Second)
+	second := notice("n2", 6*time.Second)
 	s.leave(notice("n1", time.Minute), journal.Scope{}, func(j *journal.Journal) { must(t, j.Merged(second)) })
 	s.daemon()
 	rep := s.report(1)

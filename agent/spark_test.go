@@ -34,7 +34,7 @@ const childVariable = "LIFEBOAT_TEST_CHILD"
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
 		flag.Parse()
-		_ = flag.Set("test.parallel", "32") // they wait most of the time
+		_ = flag.Set("test.parallel", "20") // they wait most of the time
 		os.Exit(m.Run())
 	}
 	signals := make(chan os.Signal, 8)

@@ -180,7 +180,9 @@ func (s *stage) last(word string) int {
 // inOrder fails the test unless all events that begin with a come before all that begin with b, and there are some of both.
 func (s *stage) inOrder(a, b string) {
 	s.t.Helper()
-	if s.first(a) < 0 || s.first(b) < 0 || s.last(a) > s.first(b) {
+	s.await(a)
+	s.await(b)
+	if s.last(a) > s.first(b) {
 		s.t.Errorf("not all %q come before all %q: %q", a, b, s.seen(""))
 	}
 }
@@ -310,6 +312,9 @@ func saved(t *testing.T, rep *report.Report, n int) {
 		}
 	}
 }
+
+// noREST makes the agent look where no driver serves. (A port that was closed may be somebody else's the next moment.)
+func (s *stage) noREST() { s.cfg.Spark.RESTPorts = []int{1} }
 
 // write puts a file of the fake proc in place.
 func (s *stage) write(pid int, name, content string) {

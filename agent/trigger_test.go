@@ -47,7 +47,7 @@ func TestTrigger(t *testing.T) {
 				app.moving()
 			}
 			if tc.noREST {
-				app.rest.Close()
+				s.noREST()
 			}
 			within := 30 * time.Second // a tenth of it is for the question how many blocks there are
 			if tc.noREST || tc.want == triggerSIGPWR {
