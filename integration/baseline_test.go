@@ -15,13 +15,10 @@ import (
 func TestBaseline(t *testing.T) {
 	version := sparkVersion()
 	ctx := deadline(t, 3*time.Minute)
-	c := cluster(t, version)
-	doomed := node(t, c, lab.NodeOptions{Address: "127.0.0.2", Cores: 2})
-	node(t, c, lab.NodeOptions{Address: "127.0.0.3"})
-	node(t, c, lab.NodeOptions{Address: "127.0.0.4"})
-	app, err := c.Submit(ctx, lab.AppOptions{Job: lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, MsPerMap: 50, EmptyEvery: 5}})
+	job := lab.Job{Maps: 24, Reduces: 4, KiBPerMap: 256, MsPerMap: 50, EmptyEvery: 5}
+	all, err := cluster(t, version).Fleet(ctx, lab.FleetOptions{App: lab.AppOptions{Job: job}})
 	must(t, err)
-	must(t, app.WaitExecutors(ctx, 4))
+	doomed, app := all.Doomed, all.App
 	must(t, app.Warm(ctx, 4))
 
 	first := round(t, app)

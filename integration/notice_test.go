@@ -51,14 +51,9 @@ func launch(t *testing.T, version string, job lab.Job, o lab.AgentOptions) *flee
 func launchApp(t *testing.T, version string, app lab.AppOptions, o lab.AgentOptions) *fleet {
 	t.Helper()
 	ctx := deadline(t, 3*time.Minute)
-	f := &fleet{Cluster: cluster(t, version)}
-	f.doomed = node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.2", Cores: 2, Conf: decommission})
-	node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.3"})
-	node(t, f.Cluster, lab.NodeOptions{Address: "127.0.0.4"})
-	var err error
-	f.app, err = f.Submit(ctx, app)
+	all, err := cluster(t, version).Fleet(ctx, lab.FleetOptions{App: app})
 	must(t, err)
-	must(t, f.app.WaitExecutors(ctx, 4))
+	f := &fleet{Cluster: all.Cluster, doomed: all.Doomed, app: all.App}
 	o.Binary = binary(t)
 	f.agent, err = f.StartAgent(ctx, f.doomed, o)
 	must(t, err)
