@@ -114,6 +114,23 @@ func (c *Client) Decommission(ctx context.Context, executorID string) (accepted 
 	return accepted, nil
 }
 
+// UpdateBlock tells the driver that a block lies at a block manager. Many updates at once share one
+// connection. accepted is what the driver answers, and true proves nothing: it drops without a word what it does
+// not know yet or no more (BlockManagerMasterEndpoint.updateBlockInfo, Spark 3.4 to 4.3).
+func (c *Client) UpdateBlock(ctx context.Context, at java.BlockManagerID, block string, memSize, diskSize int64) (accepted bool, err error) {
+	fail := func(err error) (bool, error) {
+		return false, fmt.Errorf("update of %s at %s: %w", block, c.address(), err)
+	}
+	reply, err := c.ask(ctx, blocksEndpoint, func(d java.Dialect) []byte { return d.UpdateBlockInfo(at, block, memSize, diskSize) })
+	if err != nil {
+		return fail(err)
+	}
+	if accepted, err = java.DecodeBoolean(reply); err != nil {
+		return fail(classify(err))
+	}
+	return accepted, nil
+}
+
 func (c *Client) address() string { return c.host + ":" + strconv.Itoa(c.port) }
 
 // ask sends a message and returns the payload of its answer. A driver that refuses to read the message

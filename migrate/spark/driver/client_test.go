@@ -80,6 +80,8 @@ func play(t *testing.T, build string, d java.Dialect, ask java.BlockManagerID) *
 		"CoarseGrainedScheduler " + string(d.ExecutorDecommissioning("17")): golden(t, build, "true"),
 		"CoarseGrainedScheduler " + string(d.ExecutorDecommissioning("18")): golden(t, build, "false"),
 		"BlockManagerMaster " + string(d.GetPeers(ask)):                     golden(t, build, "peers-seq-3"),
+		"BlockManagerMaster " + string(update(d, "shuffle_0_1_0.index")):    golden(t, build, "true"),
+		"BlockManagerMaster " + string(update(d, "shuffle_0_2_0.index")):    golden(t, build, "false"),
 	}
 	return wiretest.NewServer(t, wiretest.Script{Handle: func(s *wiretest.Session, r wiretest.Request) {
 		e, err := wire.DecodeEndpointMessage(r.Body)
@@ -93,6 +95,10 @@ func play(t *testing.T, build string, d java.Dialect, ask java.BlockManagerID) *
 		}
 		s.Answer(r.ID, answer)
 	}})
+}
+
+func update(d java.Dialect, block string) []byte {
+	return d.UpdateBlockInfo(java.FallbackBlockManager(), block, 0, 88)
 }
 
 func TestQuestions(t *testing.T) {
@@ -112,6 +118,11 @@ func TestQuestions(t *testing.T) {
 		}
 		if ok, err := c.Decommission(t.Context(), "18"); err != nil || ok {
 			t.Errorf("%s: decommission %v, %v", v.build, ok, err)
+		}
+		for block, want := range map[string]bool{"shuffle_0_1_0.index": true, "shuffle_0_2_0.index": false} {
+			if ok, err := c.UpdateBlock(t.Context(), java.FallbackBlockManager(), block, 0, 88); err != nil || ok != want {
+				t.Errorf("%s: update of %s: %v, %v", v.build, block, ok, err)
+			}
 		}
 		if c.Dialect() != d {
 			t.Errorf("%s: dialect changed", v.build)
@@ -194,7 +205,8 @@ func TestNotGone(t *testing.T) {
 		_, errConfig := c.Properties(t.Context(), 0)
 		_, errPeers := c.Peers(t.Context(), executor("1", "h", 1))
 		_, errTell := c.Decommission(t.Context(), "1")
-		for _, err := range []error{errConfig, errPeers, errTell} {
+		_, errUpdate := c.UpdateBlock(t.Context(), java.FallbackBlockManager(), "shuffle_0_1_0.index", 0, 88)
+		for _, err := range []error{errConfig, errPeers, errTell, errUpdate} {
 			if err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrSlow) {
 				t.Errorf("%s: %v", name, err)
 			}

@@ -17,6 +17,7 @@ const (
 	classReplication  = "org.apache.spark.network.netty.BlockReplicationMetadata"
 	classBlockManager = "org.apache.spark.storage.BlockManagerId"
 	classGetPeers     = "org.apache.spark.storage.BlockManagerMessages$GetPeers"
+	classUpdateBlock  = "org.apache.spark.storage.BlockManagerMessages$UpdateBlockInfo"
 	classDecommission = "org.apache.spark.scheduler.cluster.CoarseGrainedClusterMessages$ExecutorDecommissioning"
 	classRetrieveConf = "org.apache.spark.scheduler.cluster.CoarseGrainedClusterMessages$RetrieveSparkAppConfig"
 )
@@ -32,6 +33,7 @@ type UIDs struct {
 	BlockReplicationMetadata int64 // o.a.s.network.netty.BlockReplicationMetadata, Spark 4.3 and later
 	BlockManagerID           int64 // o.a.s.storage.BlockManagerId
 	GetPeers                 int64 // o.a.s.storage.BlockManagerMessages$GetPeers
+	UpdateBlockInfo          int64 // o.a.s.storage.BlockManagerMessages$UpdateBlockInfo
 	ExecutorDecommissioning  int64 // o.a.s.scheduler.cluster.CoarseGrainedClusterMessages$ExecutorDecommissioning
 	RetrieveSparkAppConfig   int64 // o.a.s.scheduler.cluster.CoarseGrainedClusterMessages$RetrieveSparkAppConfig
 }
@@ -55,6 +57,8 @@ func (u *UIDs) of(class string) *int64 {
 		return &u.BlockManagerID
 	case classGetPeers:
 		return &u.GetPeers
+	case classUpdateBlock:
+		return &u.UpdateBlockInfo
 	case classDecommission:
 		return &u.ExecutorDecommissioning
 	case classRetrieveConf:
@@ -88,6 +92,7 @@ func scala212() UIDs {
 		BlockReplicationMetadata: -4363918672411843878,
 		BlockManagerID:           8760323731857918296,
 		GetPeers:                 8044101130603527006,
+		UpdateBlockInfo:          5878863788996774500,
 		ExecutorDecommissioning:  6042608291543788237,
 		RetrieveSparkAppConfig:   -6712847925685497919,
 	}
@@ -97,8 +102,16 @@ func scala213() UIDs {
 	u := scala212()
 	u.Tuple2 = 142951686315914362
 	u.GetPeers = -4873462415686987346
+	u.UpdateBlockInfo = 4235792380757994230
 	u.ExecutorDecommissioning = -8342031572377803257
 	u.RetrieveSparkAppConfig = 7017594059367549417
+	return u
+}
+
+// scala213From43 differs by the checksum that Spark 4.3 added to UpdateBlockInfo.
+func scala213From43() UIDs {
+	u := scala213()
+	u.UpdateBlockInfo = 3238602736275805220
 	return u
 }
 
@@ -120,7 +133,7 @@ func releases() []release {
 		{4, 0, "2.13", scala213(), classTuple2},
 		{4, 1, "2.13", scala213(), classTuple2},
 		{4, 2, "2.13", scala213(), classTuple2},
-		{4, 3, "2.13", scala213(), classReplication},
+		{4, 3, "2.13", scala213From43(), classReplication},
 	}
 }
 

@@ -44,7 +44,7 @@ func TestEveryReleaseHasEveryNumber(t *testing.T) {
 	for _, r := range releases() {
 		d := r.dialect()
 		for _, class := range []string{classTuple2, classOption, classNone, classModuleProxy, classStorageLevel,
-			classReplication, classBlockManager, classGetPeers, classDecommission, classRetrieveConf} {
+			classReplication, classBlockManager, classGetPeers, classUpdateBlock, classDecommission, classRetrieveConf} {
 			if *d.UIDs.of(class) == 0 {
 				t.Errorf("%s: no number for %s", d.Name, class)
 			}

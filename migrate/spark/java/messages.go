@@ -84,6 +84,27 @@ func (d Dialect) GetPeers(ask BlockManagerID) []byte {
 	return w.buf
 }
 
+// FallbackBlockManager is where Spark looks for what lies in its fallback storage
+// (o.a.s.storage.FallbackStorage.FALLBACK_BLOCK_MANAGER_ID, Spark 3.1 to 4.3).
+func FallbackBlockManager() BlockManagerID {
+	return BlockManagerID{Executor: "fallback", Host: "remote", Port: 7337}
+}
+
+// UpdateBlockInfo is the message that tells the driver's BlockManagerMaster that a block lies on disk at a block
+// manager; for an index block the driver points the map output there. block is Spark's name of the block, the
+// sizes are bytes. The answer is a Boolean, see DecodeBoolean.
+func (d Dialect) UpdateBlockInfo(at BlockManagerID, block string, memSize, diskSize int64) []byte {
+	b := at.external()
+	b = appendUTF(b, block)
+	b = append(b, diskOnly()...)
+	b = binary.BigEndian.AppendUint64(b, uint64(memSize))
+	b = binary.BigEndian.AppendUint64(b, uint64(diskSize))
+	b = append(b, 0) // no checksum: read by Spark 4.3 and later, skipped by those before
+	w := newWriter()
+	w.external(d.externalDesc(classUpdateBlock), b)
+	return w.buf
+}
+
 // external is what BlockManagerId.writeExternal writes, without topology.
 func (id BlockManagerID) external() []byte {
 	b := appendUTF(nil, id.Executor)

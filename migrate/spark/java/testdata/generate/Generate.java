@@ -7,6 +7,7 @@ import org.apache.spark.SparkConf;
 import org.apache.spark.SparkException;
 import org.apache.spark.resource.ResourceProfile$;
 import org.apache.spark.storage.BlockManagerId;
+import org.apache.spark.storage.ShuffleDataBlockId;
 import org.apache.spark.storage.StorageLevel;
 import scala.Option;
 import scala.Tuple2;
@@ -45,9 +46,20 @@ public class Generate {
     write("probe", new Object[] {upload});
     write("decommission", create(CLUSTER + "ExecutorDecommissioning", "17"));
     write("getpeers", create(STORAGE + "GetPeers", id("17", "10.0.0.7", 40123)));
+    write("updateblock", update(id("fallback", "remote", 7337)));
     write("retrieve", create(CLUSTER + "RetrieveSparkAppConfig", 3));
     write("true", Boolean.TRUE);
     write("false", Boolean.FALSE);
+  }
+
+  /** Since 4.3 it also has an optional checksum. */
+  static Object update(BlockManagerId at) throws Exception {
+    Object block = new ShuffleDataBlockId(3, 4_000_000_000L, 0);
+    try {
+      return create(STORAGE + "UpdateBlockInfo", at, block, StorageLevel.DISK_ONLY(), 0L, 5_000_000_000L, Option.empty());
+    } catch (NoSuchMethodException before43) {
+      return create(STORAGE + "UpdateBlockInfo", at, block, StorageLevel.DISK_ONLY(), 0L, 5_000_000_000L);
+    }
   }
 
   static void peers() throws Exception {

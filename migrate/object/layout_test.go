@@ -1,0 +1,30 @@
+package object
+
+import (
+	"testing"
+
+	"github.com/lifeboat/lifeboat/migrate"
+)
+
+// TestKey has the hashes that java.lang.String.hashCode gives, made non-negative as Spark does it.
+func TestKey(t *testing.T) {
+	id := migrate.OutputID{App: "app-20260101000000-0000", Shuffle: 3, Map: 17}
+	for _, c := range []struct{ got, want string }{
+		{IndexKey(id), "app-20260101000000-0000/3/793681805/shuffle_3_17_0.index"},
+		{DataKey(id), "app-20260101000000-0000/3/25441679/shuffle_3_17_0.data"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s, want %s", c.got, c.want)
+		}
+	}
+}
+
+func TestNonNegativeHash(t *testing.T) {
+	for s, want := range map[string]int32{
+		"": 0, "a": 97, "shuffle": 2072332025, "polygenelubricants": 0, "ü\U0001F6A4": 2015235,
+	} {
+		if got := nonNegativeHash(s); got != want {
+			t.Errorf("%q: %d, want %d", s, got, want)
+		}
+	}
+}

