@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -27,6 +28,14 @@ func newRig(t *testing.T) providertest.Rig {
 func (r *rig) Announce(deadline time.Time) { r.fake.Announce("terminate", deadline) }
 
 func (r *rig) Withdraw() { r.fake.Withdraw() }
+
+func (r *rig) AnnounceExtended(deadline time.Time) {
+	r.fake.AnnounceDocument(fmt.Sprintf(`{"action":"terminate","time":%q,"reason":{"code":[7]},"version":2}`, deadline.Format(time.RFC3339)))
+}
+
+func (r *rig) AnnounceUnknown(deadline time.Time) { r.fake.Announce("relocate", deadline) }
+
+func (r *rig) SetClock(ahead time.Duration) { r.fake.Skew(ahead) }
 
 func (r *rig) SetFault(f providertest.Fault) {
 	r.fake.TokenLife(0)

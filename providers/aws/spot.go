@@ -122,15 +122,18 @@ func (s *Spot) Notices() []providers.Notice { return s.poller.Notices() }
 // poll looks once.
 func (s *Spot) poll(ctx context.Context) ([]providers.Notice, error) {
 	a, err := s.client.get(ctx, actionItem)
-	if err != nil || !a.found {
+	if err != nil {
 		return nil, err
+	}
+	now := time.Now()
+	s.poller.SetSkew(providers.Skew(now, a.date))
+	if !a.found {
+		return nil, nil
 	}
 	action, err := decodeAction(a.body)
 	if err != nil {
 		return nil, &providers.PollError{Result: providers.Malformed, Err: err}
 	}
-	now := time.Now()
-	s.poller.SetSkew(providers.Skew(now, a.date))
 	id := action.id(s.o.InstanceID)
 	n, known := s.first[id]
 	if !known {

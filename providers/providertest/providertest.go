@@ -4,6 +4,7 @@
 package providertest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -45,7 +46,8 @@ func (f Fault) harmless() bool { return f == None || f == TokenExpiry || f == Sl
 // silent faults can't be told from "there is no notice".
 func (f Fault) silent() bool { return f == NotFound }
 
-// Rig is one fake origin and the source that watches it.
+// Rig is one fake origin and the source that watches it. What else an origin can do is in the optional interfaces
+// Untimed, Machines, Clock, Odd, Elsewhere and Several: a rig that has one is tested for it.
 type Rig interface {
 	// Announce shows a notice for the whole node and replaces the one shown before. Another deadline
 	// is another event.
@@ -68,26 +70,38 @@ type Suite struct {
 	Events    int // of the long random test; 1,000 when 0
 }
 
-// Run runs the suite.
+// Run runs the suite. The names of tests begin with the defect of other handlers that they are about, where there is one.
 func Run(t *testing.T, s Suite) {
 	if s.Events == 0 {
 		s.Events = 1000
 	}
+	probe := s.New(t)
 	for _, test := range []struct {
 		name string
+		able bool // false: the origin can't do what is tested
 		run  func(*testing.T, Suite)
 	}{
-		{"Notice", testNotice},
-		{"VisibleAtStart", testVisibleAtStart},
-		{"LaterEvents", testLaterEvents},
-		{"SameIDAfterRestart", testRestart},
-		{"Withdrawal", testWithdrawal},
-		{"Faults", testFaults},
-		{"Flapping", testFlapping},
-		{"LongOutage", testLongOutage},
-		{"End", testEnd},
-		{"RandomFaults", testRandomFaults},
+		{"Notice", true, testNotice},
+		{"VisibleAtStart", true, testVisibleAtStart},
+		{"Defect07LaterEvents", true, testLaterEvents},
+		{"Defect07SeveralAtOnce", is[Several](probe), testSeveral},
+		{"Defect02SameIDAfterRestart", true, testRestart},
+		{"RestartBetweenPollAndAct", true, testRestartBeforeAct},
+		{"Withdrawal", true, testWithdrawal},
+		{"Faults", true, testFaults},
+		{"Flapping", true, testFlapping},
+		{"Defect04LongOutage", true, testLongOutage},
+		{"UnknownFields", is[Odd](probe), testUnknownFields},
+		{"UnknownKind", is[Odd](probe), testUnknownKind},
+		{"NoticeForAnotherMachine", is[Elsewhere](probe), testElsewhere},
+		{"ClockAhead", is[Clock](probe), func(t *testing.T, s Suite) { testClock(t, s, 2*time.Minute) }},
+		{"ClockBehind", is[Clock](probe), func(t *testing.T, s Suite) { testClock(t, s, -2*time.Minute) }},
+		{"End", true, testEnd},
+		{"RandomFaults", true, testRandomFaults},
 	} {
+		if !test.able {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			test.run(t, s)
@@ -95,14 +109,20 @@ func Run(t *testing.T, s Suite) {
 	}
 }
 
+// is reports whether the rig has an optional interface.
+func is[Ability any](r Rig) bool {
+	_, able := r.(Ability)
+	return able
+}
+
 func testNotice(t *testing.T, s Suite) {
-	rig := s.New(t)
-	w := watch(t, rig)
+	c := newScene(t, s)
+	w := c.watch()
 	w.polls(3)
 	w.expect()
 	before := time.Now()
 	deadline := soon(0)
-	rig.Announce(deadline)
+	c.announce(deadline)
 	n := w.next(deadline)
 	if n.ID == "" || n.Source != w.source.Name() || n.Kind == "" || n.Withdrawn || n.Drill || len(n.Executors) > 0 {
 		t.Errorf("notice: %+v", n)
@@ -113,59 +133,91 @@ func testNotice(t *testing.T, s Suite) {
 	w.polls(20)
 	w.expect(deadline)
 	w.wantHealth(true)
+	w.wantSight(n.ID)
 }
 
 func testVisibleAtStart(t *testing.T, s Suite) {
-	rig := s.New(t)
+	c := newScene(t, s)
 	deadline := soon(0)
-	rig.Announce(deadline)
-	w := watch(t, rig)
+	c.announce(deadline)
+	w := c.watch()
 	w.next(deadline)
 	w.polls(5)
 	w.expect(deadline)
 }
 
-// testLaterEvents is defect 7: a reader that stops after the first event.
+// testLaterEvents is for a reader that stops after the first event.
 func testLaterEvents(t *testing.T, s Suite) {
-	rig := s.New(t)
-	w := watch(t, rig)
+	c := newScene(t, s)
+	w := c.watch()
 	var all []time.Time
 	for i := range 20 {
+		if c.ready() {
+			w, all = c.watch(), nil
+		}
 		d := soon(i)
 		all = append(all, d)
-		rig.Announce(d)
+		c.announce(d)
 		w.next(d)
 	}
 	w.polls(5)
 	w.expect(all...)
 }
 
-// testRestart is defect 2: an id that depends on when it was made.
+// testRestart is for an id that depends on when it was made.
 func testRestart(t *testing.T, s Suite) {
-	rig := s.New(t)
+	c := newScene(t, s)
 	deadline := soon(0)
-	rig.Announce(deadline)
-	first := watch(t, rig)
+	c.announce(deadline)
+	first := c.watch()
 	a := first.next(deadline)
 	first.stop()
-	second := watch(t, rig)
+	second := c.watch()
 	b := second.next(deadline)
-	if a.ID != b.ID || !a.Deadline.Equal(b.Deadline) || a.Kind != b.Kind {
+	if a.ID != b.ID || !c.sameDeadline(a.Notice, b.Notice) || a.Kind != b.Kind {
 		t.Errorf("one run says %+v, the next %+v", a, b)
 	}
-	rig.Announce(soon(1))
-	if c := second.next(soon(1)); c.ID == a.ID {
-		t.Errorf("two events have the id %s", c.ID)
+	if c.ready() {
+		return // the next event is another machine's, and so are its ids
+	}
+	c.announce(soon(1))
+	if n := second.next(soon(1)); n.ID == a.ID {
+		t.Errorf("two events have the id %s", n.ID)
 	}
 }
 
-func testWithdrawal(t *testing.T, s Suite) {
-	rig := s.New(t)
+// testRestartBeforeAct ends the agent when the source has read a notice and nobody has taken it.
+func testRestartBeforeAct(t *testing.T, s Suite) {
+	c := newScene(t, s)
 	deadline := soon(0)
-	rig.Announce(deadline)
-	w := watch(t, rig)
+	c.announce(deadline)
+	reg := prometheus.NewPedanticRegistry()
+	source := c.Source(reg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- source.Run(ctx, make(chan providers.Notice)) }()
+	await(t, "a poll", func() bool { return polls(t, reg) > 0 })
+	cancel()
+	returned(t, done)
+
+	again := c.watchSource(source, reg) // the same one, run again
+	a := again.next(deadline)
+	again.stop()
+	w := c.watch()
+	if b := w.next(deadline); a.ID != b.ID || !c.sameDeadline(a.Notice, b.Notice) {
+		t.Errorf("one run says %+v, the next %+v", a, b)
+	}
+	w.polls(5)
+	w.expect(deadline)
+}
+
+func testWithdrawal(t *testing.T, s Suite) {
+	c := newScene(t, s)
+	deadline := soon(0)
+	c.announce(deadline)
+	w := c.watch()
 	n := w.next(deadline)
-	rig.Withdraw()
+	c.Withdraw()
 	if s.Withdraws {
 		w.await("a withdrawal", func() bool { return len(w.withdrawals()) == 1 })
 		if id := w.withdrawals()[0]; id != n.ID {
@@ -177,22 +229,25 @@ func testWithdrawal(t *testing.T, s Suite) {
 		t.Errorf("%d withdrawals", got)
 	}
 	w.expect(deadline)
+	if s.Withdraws {
+		w.wantSight()
+	}
 }
 
 // testFaults goes through the faults one by one: with no notice, over a notice, and after it.
 func testFaults(t *testing.T, s Suite) {
 	for _, f := range s.Faults {
 		t.Run(string(f), func(t *testing.T) {
-			rig := s.New(t)
-			w := watch(t, rig)
+			c := newScene(t, s)
+			w := c.watch()
 			w.polls(1)
-			rig.SetFault(f)
+			c.SetFault(f)
 			w.polls(4)
 			w.expect()
 			w.wantHealth(f.harmless() || f.silent())
 
 			deadline := soon(0)
-			rig.Announce(deadline)
+			c.announce(deadline)
 			if f.harmless() {
 				w.next(deadline)
 			}
@@ -200,14 +255,14 @@ func testFaults(t *testing.T, s Suite) {
 			if !f.harmless() {
 				w.expect()
 			}
-			rig.SetFault(None)
+			c.SetFault(None)
 			w.next(deadline)
 			w.polls(2)
 			w.wantHealth(true)
 
-			rig.SetFault(f)
+			c.SetFault(f)
 			w.polls(4)
-			rig.SetFault(None)
+			c.SetFault(None)
 			w.polls(4)
 			w.expect(deadline)
 			if n := len(w.withdrawals()); n > 0 {
@@ -218,39 +273,46 @@ func testFaults(t *testing.T, s Suite) {
 }
 
 func testFlapping(t *testing.T, s Suite) {
-	rig := s.New(t)
-	w := watch(t, rig)
+	c := newScene(t, s)
+	w := c.watch()
 	deadline := soon(0)
 	for i := range 100 {
 		if i == 50 {
-			rig.Announce(deadline)
+			c.announce(deadline)
 		}
 		f := None
 		if i%2 == 0 {
 			f = s.quick(i / 2)
 		}
-		rig.SetFault(f)
+		c.SetFault(f)
 		w.polls(1)
 	}
-	rig.SetFault(None)
+	c.SetFault(None)
 	w.next(deadline)
 	w.polls(2)
 	w.expect(deadline)
+	if n := len(w.withdrawals()); n > 0 {
+		t.Errorf("%d withdrawals of a notice that holds", n)
+	}
 }
 
-// testLongOutage is defect 4: an agent that gives up after a few identical errors. 200 polls stand
-// for more than six minutes at the usual interval.
+// testLongOutage is for an agent that gives up after a few identical errors. 200 polls stand for more than six minutes at
+// the usual interval; one kind of trouble all the time, and then each kind in turn.
 func testLongOutage(t *testing.T, s Suite) {
-	rig := s.New(t)
-	w := watch(t, rig)
+	c := newScene(t, s)
+	w := c.watch()
 	w.polls(1)
 	deadline := soon(0)
-	rig.SetFault(s.quick(0))
-	rig.Announce(deadline)
+	c.SetFault(s.quick(0))
+	c.announce(deadline)
 	w.polls(200)
+	for i := range 20 {
+		c.SetFault(s.quick(i))
+		w.polls(5)
+	}
 	w.expect()
 	w.wantHealth(false)
-	rig.SetFault(None)
+	c.SetFault(None)
 	w.next(deadline)
 	w.wantHealth(true)
 }

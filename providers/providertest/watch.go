@@ -25,21 +25,28 @@ func soon(i int) time.Time { return base.Add(time.Duration(i) * time.Second) }
 // watcher is one run of a source with everything that it sent.
 type watcher struct {
 	t      *testing.T
+	scene  *scene
 	source providers.Source
 	reg    *prometheus.Registry
 	stop   func() // ends the run and checks how it ended; may be called again
 
-	mu     sync.Mutex
-	seen   []providers.Notice
-	latest map[time.Time]providers.Notice // by deadline, without withdrawals
+	mu     sync.Mutex // guards scene.shown, too
+	seen   []arrival
+	events map[string]time.Time // of an Untimed origin: id -> event
 }
 
-// watch starts a run.
-func watch(t *testing.T, rig Rig) *watcher {
-	t.Helper()
-	w := &watcher{t: t, reg: prometheus.NewPedanticRegistry(), latest: make(map[time.Time]providers.Notice)}
-	w.source = rig.Source(w.reg)
-	ctx, cancel := context.WithCancel(t.Context())
+// arrival is a notice with the event that it is about and when it was received.
+type arrival struct {
+	providers.Notice
+	event time.Time
+	at    time.Time
+}
+
+// newWatcher starts a run.
+func newWatcher(c *scene, source providers.Source, reg *prometheus.Registry) *watcher {
+	c.t.Helper()
+	w := &watcher{t: c.t, scene: c, source: source, reg: reg, events: make(map[string]time.Time)}
+	ctx, cancel := context.WithCancel(c.t.Context())
 	notices, done := make(chan providers.Notice), make(chan error, 1)
 	go func() {
 		done <- w.source.Run(ctx, notices)
@@ -47,20 +54,29 @@ func watch(t *testing.T, rig Rig) *watcher {
 	}()
 	go func() {
 		for n := range notices {
-			w.mu.Lock()
-			w.seen = append(w.seen, n)
-			if !n.Withdrawn {
-				w.latest[n.Deadline.UTC()] = n
-			}
-			w.mu.Unlock()
+			w.take(n, time.Now())
 		}
 	}()
 	w.stop = sync.OnceFunc(func() {
 		cancel()
-		returned(t, done)
+		returned(w.t, done)
 	})
-	t.Cleanup(w.stop)
+	w.t.Cleanup(w.stop)
 	return w
+}
+
+// take notes a notice. An event is known by its deadline, or, where the origin names none, by when its id came up first.
+func (w *watcher) take(n providers.Notice, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	event := n.Deadline.UTC()
+	if w.scene.lead > 0 {
+		if _, known := w.events[n.ID]; !known {
+			w.events[n.ID] = w.scene.shown.UTC()
+		}
+		event = w.events[n.ID]
+	}
+	w.seen = append(w.seen, arrival{n, event, at})
 }
 
 // returned waits for the end of a Run whose context has ended.
@@ -77,41 +93,50 @@ func returned(t *testing.T, done <-chan error) {
 }
 
 // all returns what was sent so far.
-func (w *watcher) all() []providers.Notice {
+func (w *watcher) all() []arrival {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.seen)
 }
 
-// next waits until the notice with this deadline was sent.
-func (w *watcher) next(deadline time.Time) providers.Notice {
+// next waits until the notice of this event was sent.
+func (w *watcher) next(event time.Time) arrival {
 	w.t.Helper()
-	var found providers.Notice
-	w.await("the notice for "+deadline.String(), func() (ok bool) {
+	var found arrival
+	w.await("the notice for "+event.String(), func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		found, ok = w.latest[deadline.UTC()]
-		return ok
+		// The last ones are the ones that are waited for.
+		for _, a := range slices.Backward(w.seen) {
+			if !a.Withdrawn && a.event.Equal(event) {
+				found = a
+				return true
+			}
+		}
+		return false
 	})
 	return found
 }
 
-// expect checks that exactly the notices with these deadlines were sent, each once.
-func (w *watcher) expect(deadlines ...time.Time) {
+// expect checks that exactly the notices of these events were sent, each once.
+func (w *watcher) expect(events ...time.Time) {
 	w.t.Helper()
 	want := make(map[time.Time]int)
-	for _, d := range deadlines {
+	for _, d := range events {
 		want[d.UTC()] = 0
 	}
 	for _, n := range w.all() {
 		if n.Withdrawn {
 			continue
 		}
-		if _, known := want[n.Deadline.UTC()]; !known {
-			w.t.Errorf("sent, but never announced: %+v", n)
+		if _, known := want[n.event]; !known {
+			w.t.Errorf("sent, but never announced: %+v", n.Notice)
 			continue
 		}
-		want[n.Deadline.UTC()]++
+		want[n.event]++
+		if lead := n.Deadline.Sub(n.Seen); w.scene.lead > 0 && lead != w.scene.lead {
+			w.t.Errorf("the deadline is %v after the time of seeing, want %v", lead, w.scene.lead)
+		}
 	}
 	for d, times := range want {
 		if times != 1 {
@@ -139,18 +164,43 @@ func (w *watcher) polls(n int) {
 	w.await("polls", func() bool { return polls(w.t, w.reg) >= want })
 }
 
-// wantHealth checks the source's own view of itself.
+// health is the source's own view of itself; the zero value when it has none.
+func (w *watcher) health() providers.Health {
+	if sight, can := w.source.(providers.Sight); can {
+		return sight.Health()
+	}
+	return providers.Health{}
+}
+
+// wantHealth checks it.
 func (w *watcher) wantHealth(ok bool) {
 	w.t.Helper()
-	r, can := w.source.(providers.Sight)
-	if !can {
+	if _, can := w.source.(providers.Sight); !can {
 		return
 	}
 	var h providers.Health
-	w.await("health", func() bool { h = r.Health(); return h.OK == ok })
+	w.await("health", func() bool { h = w.health(); return h.OK == ok })
 	if h.Source != w.source.Name() || ok != (h.Error == "") {
 		w.t.Errorf("health: %+v", h)
 	}
+}
+
+// wantSight waits until the source sees exactly these notices, by id.
+func (w *watcher) wantSight(ids ...string) {
+	w.t.Helper()
+	sight, can := w.source.(providers.Sight)
+	if !can {
+		return
+	}
+	slices.Sort(ids)
+	w.await("these notices in sight", func() bool {
+		var got []string
+		for _, n := range sight.Notices() {
+			got = append(got, n.ID)
+		}
+		slices.Sort(got)
+		return slices.Equal(got, ids)
+	})
 }
 
 func (w *watcher) await(what string, cond func() bool) {
