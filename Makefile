@@ -11,7 +11,8 @@ IMAGE    ?= lifeboat:$(VERSION)
 BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b))))
 
 SPARKS  := 3.5.9 4.1.4 4.3.0
-TOOLS   := java golangci-lint gotestsum toxiproxy $(SPARKS:%=spark-%)
+HADOOPS := hadoop-aws-3.5.9 hadoop-aws-4.3.0
+TOOLS   := java golangci-lint gotestsum toxiproxy $(SPARKS:%=spark-%) $(HADOOPS)
 buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 install  := bash integration/tools/install.sh
 
@@ -39,7 +40,7 @@ unit: ## Unit tests with the race detector
 	@dir=$$($(install) gotestsum); CGO_ENABLED=1 "$$dir/gotestsum" --format pkgname --format-hide-empty-pkg \
 		--jsonfile build/unit.json -- -race ./...
 
-integration: $(SPARKS:%=tools-spark-%) tools-java tools-toxiproxy ## Scenarios on real Spark
+integration: $(SPARKS:%=tools-spark-%) $(HADOOPS:%=tools-%) tools-java tools-toxiproxy ## Scenarios on real Spark
 	@mkdir -p build
 	@dir=$$($(install) gotestsum); "$$dir/gotestsum" --format testname --format-hide-empty-pkg \
 		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 25m ./integration/...
@@ -47,7 +48,7 @@ integration: $(SPARKS:%=tools-spark-%) tools-java tools-toxiproxy ## Scenarios o
 demo: tools-java tools-spark-4.3.0 ## Take a node from a Spark job, without and with Lifeboat
 	@go run ./integration/demo
 
-bench: tools-java tools-spark-4.3.0 ## Measure copying against Spark's own migration
+bench: tools-java tools-spark-4.3.0 tools-hadoop-aws-4.3.0 ## Measure copying against Spark's own migration
 	@go run ./integration/bench
 
 fuzz: ## Run each fuzz test for FUZZTIME (10s)

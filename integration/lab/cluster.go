@@ -20,6 +20,8 @@ import (
 // Options say which cluster to start.
 type Options struct {
 	Spark string // "4.3.0"; installed into the cache when missing
+	// S3A gives every JVM what it needs to read s3a:// (hadoop-aws), for 3.5.9 and 4.3.0.
+	S3A bool
 	// Dir holds everything that the cluster writes, and is removed by Close. Empty: a new temporary
 	// folder. It is kept when KeepFiles was called.
 	Dir string
@@ -33,6 +35,7 @@ type Cluster struct {
 	WebUI  string // http://127.0.0.1:PORT of the master
 
 	dir, spark, java, python string
+	jars                     string // of hadoop-aws; "" for none
 	log                      io.Writer
 	spawner                  *spawner
 
@@ -50,7 +53,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		o.Log = io.Discard
 	}
 	c := &Cluster{Spark: o.Spark, dir: o.Dir, log: o.Log}
-	if err := c.prepare(ctx); err != nil {
+	if err := c.prepare(ctx, o); err != nil {
 		return nil, err
 	}
 	c.spawner = newSpawner()
@@ -61,12 +64,17 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-func (c *Cluster) prepare(ctx context.Context) (err error) {
+func (c *Cluster) prepare(ctx context.Context, o Options) (err error) {
 	if c.spark, err = tools.Path(ctx, "spark-"+c.Spark, c.log); err != nil {
 		return err
 	}
 	if c.java, err = tools.Path(ctx, "java", c.log); err != nil {
 		return err
+	}
+	if o.S3A {
+		if c.jars, err = tools.Path(ctx, "hadoop-aws-"+c.Spark, c.log); err != nil {
+			return err
+		}
 	}
 	if c.python, err = pythonPath(ctx); err != nil {
 		return err

@@ -84,6 +84,9 @@ func (c *Cluster) base(tmp string, more ...string) []string {
 		"PYSPARK_PYTHON=" + c.python, "PYSPARK_DRIVER_PYTHON=" + c.python,
 		"SPARK_DAEMON_MEMORY=256m",
 	}
+	if c.jars != "" {
+		env = append(env, "SPARK_DIST_CLASSPATH="+c.jars+"/*") // after Spark's own: the class archive still fits
+	}
 	return append(env, more...)
 }
 

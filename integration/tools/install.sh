@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs one pinned tool into the cache and prints the folder that holds it:
-#   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | golangci-lint | gotestsum | toxiproxy
+#   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
+#     golangci-lint | gotestsum | toxiproxy
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -100,6 +101,43 @@ PY
   mv "$work/spark.jsa" "$home/spark.jsa"
 }
 
+# hadoop-aws: what S3A needs beside Spark, for the version of Hadoop that this Spark brings, found by the Ivy that
+# Spark brings. The AWS SDK comes as one file of hundreds of megabytes, and every JVM would read its directory: only the
+# services that S3A uses are kept.
+make_hadoop_aws() {
+  local java spark store=()
+  java=$(main java)
+  spark=$(main "spark-$version")
+  ! [ -e /etc/ssl/certs/java/cacerts ] || store=(-Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts) # the machine's own
+  mkdir "$work/out"
+  {
+    echo '<ivy-module version="2.0"><info organisation="lifeboat" module="jars"/><dependencies>'
+    for jar in "${jars[@]}"; do
+      IFS=: read -r org module revision _ <<<"$jar"
+      echo "<dependency org=\"$org\" name=\"$module\" rev=\"$revision\" transitive=\"false\" conf=\"default->master\"/>"
+    done
+    echo '</dependencies></ivy-module>'
+  } >"$work/ivy.xml"
+  say "downloading hadoop-aws for Spark $version: ${#jars[@]} jars"
+  "$java/bin/java" "${store[@]}" -cp "$(echo "$spark"/jars/ivy-*.jar)" org.apache.ivy.Main -warn -cache "$work/ivy" -ivy "$work/ivy.xml" \
+    -retrieve "$work/out/[artifact]-[revision].[ext]" >"$work/ivy.log" 2>&1 ||
+    { tail -20 "$work/ivy.log" >&2; die "the jars of hadoop-aws can't be downloaded"; }
+  for jar in "${jars[@]}"; do
+    IFS=: read -r _ module revision pinned <<<"$jar"
+    echo "$pinned  $work/out/$module-$revision.jar" | sha256sum --check --quiet >&2 || die "$module $revision is not the file that was pinned"
+  done
+  python3 - "$work"/out/*bundle-*.jar <<'PY'
+import os, re, sys, zipfile
+path = sys.argv[1]
+leave = re.compile(r"models/|(software/amazon/awssdk|com/amazonaws)/services/(?!(s3|sts|securitytoken|kms|dynamodbv2)/)[^/]+/")
+with zipfile.ZipFile(path) as jar, zipfile.ZipFile(path + ".less", "w", zipfile.ZIP_DEFLATED) as less:
+    for entry in jar.infolist():
+        if not leave.match(entry.filename) and not entry.is_dir():
+            less.writestr(entry, jar.read(entry))
+os.replace(path + ".less", path)
+PY
+}
+
 # make_go installs a Go command; the module's checksum is part of the folder's name.
 make_go() {
   local got
@@ -117,6 +155,25 @@ describe() {
   spark-3.5.9) kind=spark version=3.5.9 sum=ea27adc39ddac9413b8951e45aa748cbed6c785971b81386efc41938f6243d93 ;;
   spark-4.1.4) kind=spark version=4.1.4 sum=bcbd5e18690cf79d438e97210ad06fb8d451a251bb77becc2b0418868d2acd73 ;;
   spark-4.3.0) kind=spark version=4.3.0 sum=e8c517948eff7088a7aa07449aa8eafa4a15a8d50319de2525a6fd26622476c6 ;;
+  hadoop-aws-3.5.9) # Hadoop 3.3.4
+    kind=hadoop_aws version=3.5.9
+    jars=(
+      org.apache.hadoop:hadoop-aws:3.3.4:53f9ae03c681a30a50aa17524bd9790ab596b28481858e54efd989a826ed3a4a
+      com.amazonaws:aws-java-sdk-bundle:1.12.262:873fe7cf495126619997bec21c44de5d992544aea7e632fdc77adb1a0915bae5
+      org.wildfly.openssl:wildfly-openssl:1.0.7.Final:9f7058778978ec2ad90c7224401a4b0013d93e0dd3fa0f72b25244ffa3507ca8
+    )
+    sum="${jars[*]}"
+    ;;
+  hadoop-aws-4.3.0) # Hadoop 3.5.0
+    kind=hadoop_aws version=4.3.0
+    jars=(
+      org.apache.hadoop:hadoop-aws:3.5.0:66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa
+      software.amazon.awssdk:bundle:2.35.4:db4b55f24ad1b4e70f17eb1717a4de76a8dadc5a27d764be7c44ff67b2c1c677
+      software.amazon.s3.analyticsaccelerator:analyticsaccelerator-s3:1.3.1:4959a9747cbb479c73c3ffbcd479bee5b014f8b2880994585a8693fb9d24675e
+      org.wildfly.openssl:wildfly-openssl:2.2.5.Final:71fb7932f99a727edb23c5a2cb8c6855ac7196fad41aa0669b3998e277165154
+    )
+    sum="${jars[*]}"
+    ;;
   golangci-lint)
     kind=go version=v2.15.0 sum=h1:w94zf8HAYI7hm3164kwKsvZRuqXvY+YxeFoTbu1OLg8=
     module=github.com/golangci/golangci-lint/v2 package=$module/cmd/golangci-lint
@@ -129,7 +186,7 @@ describe() {
     kind=go version=v2.5.0 sum=h1:i4LPT+qrSlKNtQf5QliVjdP08GyAH8+BUIc9gT0eahc=
     module=github.com/Shopify/toxiproxy/v2 package=$module/cmd/server
     ;;
-  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|golangci-lint|gotestsum|toxiproxy" ;;
+  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy" ;;
   esac
   key=$(printf '%s' "$kind/$recipe/$sum" | sha256sum | cut -c1-12)
   name=${1%-"$version"}-$version-$key

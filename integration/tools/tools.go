@@ -16,7 +16,7 @@ import (
 var installer string
 
 // Path returns the folder of a tool in the cache, and installs it first when it is missing: minutes
-// then, milliseconds otherwise. Names are those of install.sh: "java", "spark-4.3.0", "toxiproxy", …
+// then, milliseconds otherwise. Names are those of install.sh: "java", "spark-4.3.0", "hadoop-aws-4.3.0", "toxiproxy", …
 // Progress goes to log.
 func Path(ctx context.Context, name string, log io.Writer) (string, error) {
 	cmd := exec.CommandContext(ctx, "bash", "-c", installer, "install.sh", name)
