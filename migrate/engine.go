@@ -40,6 +40,7 @@ type Engine struct {
 	prices  prices
 	queue   queue
 	delayed delayed
+	held    bool // a slot is free, and what is queued is kept from it
 
 	places []*place          // the listed ones
 	known  map[Target]*place // all that were ever listed or failed

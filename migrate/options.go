@@ -39,9 +39,10 @@ type Options struct {
 	// OrphansLive says that the outputs of executors that have gone are still in use, so that they are
 	// not put after all the others.
 	OrphansLive bool
-	// Prefer says how gladly an output goes to a target: 0 is best, a higher class is used only while no healthy
-	// destination of a lower one could take the output in time, below zero is never. Nil: all are alike. It must
-	// be quick, always say the same, and neither call the engine nor take a lock that is held where the engine
+	// Prefer says how gladly an output goes to a target: 0 is best, below zero is never. A higher class is used only
+	// while no healthy destination of a lower one could take the output in time; and alongside those, the best outputs
+	// first, when by their speed so far they will not be done with all that is queued before the deadline. Nil: all
+	// are alike. It must be quick, always say the same, and neither call the engine nor take a lock that is held where the engine
 	// is called. A failure of an output at a target counts like one class for the two.
 	Prefer func(out *Output, t Target) int
 	// Observer hears what happens to outputs; may be nil.

@@ -23,10 +23,11 @@ type place struct {
 	ctx    context.Context // of the copies to it; ended when it is gone
 	cancel context.CancelFunc
 
-	inFlight int
-	probes   int    // in flight since the last pause ended
-	begun    uint64 // copies begun ever, which numbers them from 1
-	proof    uint64 // the highest number that was acknowledged
+	flights []*flight
+	first   time.Time // when the first copy began
+	probes  int       // in flight since the last pause ended
+	begun   uint64    // copies begun ever, which numbers them from 1
+	proof   uint64    // the highest number that was acknowledged
 
 	failures int // in a row: since the last acknowledgement that proves anything
 	refusals int // in a row
@@ -69,7 +70,7 @@ func (p *place) judge(now, deadline time.Time, giveUpAfter int) {
 
 // free says that it has a slot to fill.
 func (p *place) free(now time.Time, o Options) bool {
-	if !p.usable() || p.inFlight >= o.InFlight || p.paused(now) {
+	if !p.usable() || len(p.flights) >= o.InFlight || p.paused(now) {
 		return false
 	}
 	return p.probes == 0 || !p.doubtful(o.GiveUpAfter)

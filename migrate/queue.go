@@ -21,6 +21,8 @@ const never = 255
 type lane struct {
 	ranks string
 	root  *item
+	n     int   // items
+	bytes int64 // all together
 }
 
 func newQueue() queue { return queue{lanes: map[string]*lane{}} }
@@ -44,6 +46,8 @@ func (q *queue) enter(it *item, ranks []byte) *lane {
 		l = &lane{ranks: string(ranks)}
 		q.lanes[l.ranks] = l
 	}
+	l.n++
+	l.bytes += it.bytes
 	it.lane, it.left, it.right, it.heap = l, nil, nil, rand.Uint32()
 	it.update()
 	return l
@@ -56,6 +60,8 @@ func (q *queue) remove(it *item) {
 		return
 	}
 	l.root = remove(l.root, it)
+	l.n--
+	l.bytes -= it.bytes
 	it.lane, it.left, it.right = nil, nil, nil
 	if l.root == nil {
 		delete(q.lanes, l.ranks)
@@ -63,11 +69,11 @@ func (q *queue) remove(it *item) {
 }
 
 // take removes and returns the best item that p may take now, nil when there is none. Every place's
-// judge must have run.
-func (q *queue) take(p *place, places []*place) *item {
+// judge must have run. Without an overflow everything is kept that a better place can take.
+func (q *queue) take(p *place, places []*place, o *overflow) *item {
 	var best *item
 	for _, l := range q.lanes {
-		above, limit := l.window(p, places)
+		above, limit := l.window(p, places, o)
 		it := l.root.first(above, limit)
 		if it != nil && (best == nil || it.compare(best.worth) < 0) {
 			best = it
@@ -81,7 +87,7 @@ func (q *queue) take(p *place, places []*place) *item {
 
 // window is the range of sizes, above < bytes <= limit, that p may take from the lane: what it can finish in time,
 // except what a healthy place that the lane prefers can.
-func (l *lane) window(p *place, places []*place) (above, limit int64) {
+func (l *lane) window(p *place, places []*place, o *overflow) (above, limit int64) {
 	rank := l.ranks[p.index]
 	if rank == never {
 		return 0, -1
@@ -91,6 +97,9 @@ func (l *lane) window(p *place, places []*place) (above, limit int64) {
 		if other.healthy && l.ranks[other.index] < rank {
 			above = max(above, other.limit)
 		}
+	}
+	if o != nil && above >= 0 {
+		above = o.from(l, rank)
 	}
 	return above, limit
 }

@@ -42,7 +42,7 @@ func TestQueueModel(t *testing.T) {
 			case 2:
 				pl := places[r.IntN(len(places))]
 				want := slices.IndexFunc(model, func(it *item) bool { return may(it, ranks[it], pl, places) })
-				got := q.take(pl, places)
+				got := q.take(pl, places, nil)
 				switch {
 				case want < 0 && got != nil:
 					t.Fatalf("seed %d: took %v, want nothing", seed, got.out.ID)
@@ -93,7 +93,7 @@ func BenchmarkQueue(b *testing.B) {
 			q.add(it, []byte{0})
 		}
 		for range n / 2 {
-			if q.take(pl, []*place{pl}) == nil {
+			if q.take(pl, []*place{pl}, nil) == nil {
 				b.Fatal("empty")
 			}
 		}

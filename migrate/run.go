@@ -72,7 +72,9 @@ func (e *Engine) pass(ctx context.Context) ([]event, time.Duration) {
 		e.enqueue(it)
 	}
 	e.judge(now)
-	for ctx.Err() == nil && e.fill(now) {
+	for ctx.Err() == nil && e.fill(now, false) {
+	}
+	for ctx.Err() == nil && e.fill(now, true) {
 	}
 	return e.collect(), e.wait(now)
 }
@@ -85,8 +87,10 @@ func (e *Engine) judge(now time.Time) {
 }
 
 // fill begins at most one output on each place with a free slot, the idlest place first, so that a
-// short queue is spread over all. It says whether it began any.
-func (e *Engine) fill(now time.Time) bool {
+// short queue is spread over all. It says whether it began any. Only with help do places take what better ones will
+// not be done with in time; that can be known when those have got all that they can take now.
+func (e *Engine) fill(now time.Time, help bool) bool {
+	e.held = false
 	if len(e.queue.lanes) == 0 {
 		return false
 	}
@@ -96,14 +100,22 @@ func (e *Engine) fill(now time.Time) bool {
 			free = append(free, p)
 		}
 	}
-	slices.SortStableFunc(free, func(a, b *place) int { return cmp.Compare(a.inFlight, b.inFlight) })
+	var o *overflow
+	if help && len(free) > 0 {
+		o = e.newOverflow(now)
+	}
+	slices.SortStableFunc(free, func(a, b *place) int { return cmp.Compare(len(a.flights), len(b.flights)) })
 	began := false
 	for _, p := range free {
-		if it := e.queue.take(p, e.places); it != nil {
+		if it := e.queue.take(p, e.places, o); it != nil {
 			e.begin(it, p, now)
 			began = true
 		}
+		if o != nil && began {
+			return true // what was begun changes what the others have to do
+		}
 	}
+	e.held = !began && len(free) > 0
 	return began
 }
 
@@ -115,8 +127,11 @@ func (e *Engine) begin(it *item, p *place, now time.Time) {
 	it.tries++
 	e.move(it, InFlight)
 	p.begun++
+	if p.first.IsZero() {
+		p.first = now
+	}
 	f := &flight{item: it, place: p, dest: p.dest, began: now, number: p.begun, pauses: p.pauses}
-	p.inFlight++
+	p.flights = append(p.flights, f)
 	p.probes++
 	ctx, out := p.ctx, it.out
 	e.flights.Go(func() {
@@ -131,7 +146,7 @@ func (e *Engine) land(f *flight, at Location, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := f.place
-	p.inFlight--
+	p.flights = slices.DeleteFunc(p.flights, func(other *flight) bool { return other == f })
 	if f.pauses == p.pauses {
 		p.probes--
 	}
@@ -234,6 +249,9 @@ func (e *Engine) wait(now time.Time) time.Duration {
 		if p.paused(now) {
 			d = min(d, p.until.Sub(now))
 		}
+	}
+	if e.held && !e.deadline.IsZero() {
+		d = min(d, max(time.Duration(glance*float64(e.deadline.Sub(now))), shortestGlance))
 	}
 	return max(d, 0)
 }
