@@ -11,14 +11,16 @@ import (
 )
 
 const (
-	// MaxBody of any answer, in bytes. Real ones have less than a few KiB.
-	MaxBody = 64 << 10
+	// MaxBody of any answer, in bytes. Most have less than a few KiB; Azure tells each machine the events of up to
+	// a few hundred others, with all their names.
+	MaxBody = 1 << 20
 	// MaxToken is the most that a session token may have; EC2's have 56 bytes.
 	MaxToken = 1 << 10
 
 	maxHeader = 16 << 10
-	// backstop ends a request whose caller forgot the deadline. No long poll is asked to last longer.
-	backstop = 2 * time.Minute
+	// backstop ends a request whose caller forgot the deadline. No long poll is asked to last longer, and no first
+	// answer of Azure takes longer.
+	backstop = 3 * time.Minute
 )
 
 var (

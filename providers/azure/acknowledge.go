@@ -1,0 +1,86 @@
+package azure
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/lifeboat/lifeboat/providers"
+	"github.com/lifeboat/lifeboat/providers/metadata"
+)
+
+var (
+	// ErrAcknowledgeOff says that the owner has not allowed to acknowledge events.
+	ErrAcknowledgeOff = errors.New("scheduled events are not acknowledged: providers.azure.acknowledge is off")
+	// ErrNotOurs says that acknowledging the event would release other machines, too.
+	ErrNotOurs = errors.New("the scheduled event is not about this machine alone")
+	// ErrOver says that the event isn't there any more: it is over, or was called off.
+	ErrOver = errors.New("the scheduled event is not there any more")
+)
+
+// Acknowledge tells Azure that this machine is ready for the event of this notice: Azure need not wait
+// until the event's time. Nothing can take that back, so the caller must be certain that nothing on
+// this machine is still to be saved. The source never does it by itself.
+//
+// It is refused with ErrAcknowledgeOff unless Options.AcknowledgeEvents is set, with ErrNotOurs when the event lists any
+// other machine (the acknowledgement of one releases all that are listed), and with ErrOver when
+// Azure does not show the event any more. What Azure shows is asked anew for that. An event that has
+// started already needs no acknowledgement: nil. It is safe to repeat.
+func (s *Events) Acknowledge(ctx context.Context, noticeID string) error {
+	if !s.o.AcknowledgeEvents {
+		return ErrAcknowledgeOff
+	}
+	if err := s.acknowledge(ctx, noticeID); err != nil {
+		return fmt.Errorf("acknowledge %s: %w", noticeID, err)
+	}
+	return nil
+}
+
+func (s *Events) acknowledge(ctx context.Context, noticeID string) error {
+	vm, err := s.name(ctx)
+	if err != nil {
+		return err
+	}
+	doc, _, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(doc.events, func(e event) bool { return e.id() == noticeID })
+	if i < 0 {
+		return ErrOver
+	}
+	e := doc.events[i]
+	if !e.only(vm) {
+		return fmt.Errorf("%w: it lists %d machines, and this acknowledgement would release them all", ErrNotOurs, len(e.Resources))
+	}
+	if e.started() {
+		return nil
+	}
+	return s.start(ctx, e.EventID)
+}
+
+// start sends the StartRequests document for one event.
+func (s *Events) start(ctx context.Context, eventID string) error {
+	type startRequest struct {
+		EventID string `json:"EventId"`
+	}
+	body, err := json.Marshal(struct{ StartRequests []startRequest }{[]startRequest{{eventID}}})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	h := header()
+	h.Set("Content-Type", "application/json")
+	a, err := s.client.Do(ctx, http.MethodPost, eventsItem, h, body)
+	if err != nil {
+		return err
+	}
+	if !a.Found() {
+		return metadata.Failed(providers.Status, "POST /metadata/scheduledevents: %d", a.Status)
+	}
+	return nil
+}
