@@ -4,15 +4,21 @@ import (
 	"context"
 
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
+	"github.com/lifeboat/lifeboat/migrate/object/bucket/folder"
 )
 
 // Open makes the bucket of a URL: s3://bucket/prefix, s3a://bucket/prefix, or file:///folder. It may look for
 // credentials and for the region, within ctx, and sends nothing to the bucket itself. Errors are of the kind
 // bucket.Misplaced or bucket.Denied.
-func Open(_ context.Context, url string, _ Settings) (bucket.Bucket, error) {
+func Open(ctx context.Context, url string, s Settings) (bucket.Bucket, error) {
 	place, err := bucket.Parse(url)
 	if err != nil {
 		return nil, err
 	}
-	return nil, unknownScheme(place)
+	switch place.Scheme {
+	case "file":
+		return folder.Open(ctx, folder.Options{Place: place, Settings: s})
+	default:
+		return nil, unknownScheme(place)
+	}
 }

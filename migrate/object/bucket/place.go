@@ -111,3 +111,12 @@ func redacted(url string) string {
 	}
 	return scheme + "://…"
 }
+
+// Fail makes an Error of this place; nil stays nil. One that is an *Error already stays as it is.
+func (p Place) Fail(op, key string, kind Kind, err error) error {
+	var known *Error
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return &Error{Op: op, URL: p.String(), Key: key, Kind: kind, Err: err}
+}
