@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -24,17 +25,19 @@ const maxFile = 1 << 20
 
 // Config is everything that can be set. The zero value is not valid: start from Default.
 type Config struct {
-	Node      Node          `yaml:"node"`
-	Providers Providers     `yaml:"providers"`
-	State     string        `yaml:"state" doc:"Folder of journals and reports. Owned by the agent's user, mode 0700."`
-	Listen    string        `yaml:"listen" doc:"Address that serves /metrics, /healthz, /readyz and /status. \"\" for none."`
-	Deadline  Deadline      `yaml:"deadline"`
-	Shutdown  Shutdown      `yaml:"shutdown"`
-	Migrate   Migrate       `yaml:"migrate"`
-	Spark     Spark         `yaml:"spark"`
-	Scan      time.Duration `yaml:"scan" doc:"How often /proc is looked at for executors while nothing is going on." min:"1s" max:"10m"`
-	Log       Log           `yaml:"log"`
-	Reports   Reports       `yaml:"reports"`
+	Node         Node          `yaml:"node"`
+	Providers    Providers     `yaml:"providers"`
+	State        string        `yaml:"state" doc:"Folder of journals and reports. Owned by the agent's user, mode 0700."`
+	Listen       string        `yaml:"listen" doc:"Address that serves /metrics, /healthz, /readyz and /status. \"\" for none."`
+	Deadline     Deadline      `yaml:"deadline"`
+	Shutdown     Shutdown      `yaml:"shutdown"`
+	Destinations []string      `yaml:"destinations" doc:"Where map outputs may go, the first choice first: peers, objects. What is left out is never used."`
+	Migrate      Migrate       `yaml:"migrate"`
+	Objects      Objects       `yaml:"objects"`
+	Spark        Spark         `yaml:"spark"`
+	Scan         time.Duration `yaml:"scan" doc:"How often /proc is looked at for executors while nothing is going on." min:"1s" max:"10m"`
+	Log          Log           `yaml:"log"`
+	Reports      Reports       `yaml:"reports"`
 }
 
 // Node says who this node is.
@@ -93,6 +96,34 @@ type Backoff struct {
 	Max     time.Duration `yaml:"max" doc:"Longest pause between two attempts." min:"1ms" max:"1m"`
 }
 
+// Destinations; see Config.Destinations.
+const (
+	DestinationPeers   = "peers"   // living executors of the application
+	DestinationObjects = "objects" // object storage
+)
+
+// PathStyleAuto does as the application's executors do.
+const PathStyleAuto = "auto"
+
+// Objects says how object storage is used. What an application's own Spark configuration says about its fallback
+// storage counts wherever a key here is empty.
+type Objects struct {
+	Path        string        `yaml:"path" doc:"Where copies go of applications that name no spark.storage.decommission.fallbackStorage.path, as s3a://bucket/lifeboat. Those don't read there: their copies count once they were given back to an executor. \"\": nowhere."`
+	Override    bool          `yaml:"override" doc:"Use objects.path also for applications that name a path of their own."`
+	Endpoint    string        `yaml:"endpoint" doc:"URL of the storage service, as http://minio:9000. \"\": what the application's configuration says, else the provider's own."`
+	Region      string        `yaml:"region" doc:"Region of the buckets. \"\": what the application's configuration says, else it is found out."`
+	PathStyle   string        `yaml:"pathStyle" doc:"Whether the bucket's name stands in the path of S3 requests. auto: as the application's configuration says." oneof:"auto|true|false"`
+	Credentials bool          `yaml:"credentialsFromApplication" doc:"Use keys from the application's own configuration where it holds some. Without it they are never read, and each SDK finds its own: environment, workload identity, instance role."`
+	InFlight    int           `yaml:"inFlight" doc:"Map outputs of one application on their way to object storage at once." min:"1" max:"256"`
+	PartSize    int           `yaml:"partSizeMiB" doc:"Size in MiB of the parts in which larger files are sent." min:"5" max:"64"`
+	Parts       int           `yaml:"parts" doc:"Parts of one file that are sent at once." min:"1" max:"16"`
+	Attempts    int           `yaml:"attempts" doc:"How often one request is sent while the storage asks for fewer of them, before the map output waits." min:"1" max:"100"`
+	Stall       time.Duration `yaml:"stall" doc:"A request on which nothing moved for so long is given up." min:"200ms" max:"2m"`
+	Timeout     time.Duration `yaml:"timeout" doc:"How long one request may take, whatever moves." min:"1s" max:"30m"`
+	Keep        time.Duration `yaml:"keep" doc:"How long copies are kept whose application's end nobody has seen." min:"10m" max:"8760h"`
+	Salvage     bool          `yaml:"salvage" doc:"Make copies count whose executor has died, for applications that have an executor on this node."`
+}
+
 // Triggers that tell the driver of an executor's end; see Spark.Trigger.
 const (
 	TriggerAuto   = "auto"
@@ -124,6 +155,9 @@ type Reports struct {
 	Keep int `yaml:"keep" doc:"Rescues whose journal and report are kept." min:"1" max:"100000"`
 }
 
+// Uses says whether a destination is switched on.
+func (c Config) Uses(destination string) bool { return slices.Contains(c.Destinations, destination) }
+
 // Default is the configuration of an empty file.
 func Default() Config {
 	host, err := os.Hostname()
@@ -145,6 +179,11 @@ func Default() Config {
 			Stall: 4 * time.Second, DialTimeout: time.Second,
 			Backoff:  Backoff{Initial: 100 * time.Millisecond, Max: 5 * time.Second},
 			MaxPeers: 16,
+		},
+		Destinations: []string{DestinationPeers, DestinationObjects},
+		Objects: Objects{
+			PathStyle: PathStyleAuto, InFlight: 16, PartSize: 8, Parts: 2, Attempts: 5,
+			Stall: 5 * time.Second, Timeout: 2 * time.Minute, Keep: 24 * time.Hour, Salvage: true,
 		},
 		Spark: Spark{
 			Dialect: DialectAuto, Trigger: TriggerAuto,

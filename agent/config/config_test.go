@@ -53,6 +53,8 @@ providers:
   file: {enabled: true, path: /tmp/notice, lead: 90s}
 listen: ""
 migrate: {backoff: {initial: 50ms}}
+destinations: [objects]
+objects: {path: s3a://b/p, pathStyle: true, partSizeMiB: 16, keep: 48h}
 spark: {restPorts: [4040, 4050], trigger: sigpwr, dialect: spark-3.5-scala-2.12}
 `))
 	if err != nil {
@@ -64,6 +66,8 @@ spark: {restPorts: [4040, 4050], trigger: sigpwr, dialect: spark-3.5-scala-2.12}
 	want.Providers.File = File{Enabled: true, Path: "/tmp/notice", Lead: 90 * time.Second}
 	want.Listen = ""
 	want.Migrate.Backoff.Initial = 50 * time.Millisecond
+	want.Destinations = []string{DestinationObjects}
+	want.Objects.Path, want.Objects.PathStyle, want.Objects.PartSize, want.Objects.Keep = "s3a://b/p", "true", 16, 48*time.Hour
 	want.Spark.RESTPorts = []int{4040, 4050}
 	want.Spark.Trigger = TriggerSIGPWR
 	want.Spark.Dialect = "spark-3.5-scala-2.12"
@@ -101,6 +105,15 @@ func TestMistakesNameTheLineAndTheKey(t *testing.T) {
 		{"dialect", "spark: {dialect: '4.1'}\n", "spark.dialect: \"4.1\" is no dialect"},
 		{"REST port", "spark: {restPorts: [0]}\n", "spark.restPorts: 0 is no port"},
 		{"address", "node: {addresses: [10.0.0.0/8]}\n", "node.addresses: \"10.0.0.0/8\" is neither"},
+		{"no destination", "destinations: []\n", "destinations: empty: name peers, objects, or both"},
+		{"unknown destination", "destinations: [peers, tape]\n", `destinations: "tape" is not known`},
+		{"destination twice", "destinations: [peers, peers]\n", `destinations: "peers" is named twice`},
+		{"objects path", "objects: {path: /copies}\n", "objects.path: can't be used: set a URL"},
+		{"objects scheme", "objects: {path: 'hdfs://name/copies'}\n", "objects.path: can't be used: set a URL"},
+		{"nothing to override with", "objects: {override: true}\n", "objects.override: there is nothing to override with"},
+		{"endpoint", "objects: {endpoint: 'minio:9000'}\n", "objects.endpoint: not a URL of a service"},
+		{"endpoint with a password", "objects: {endpoint: 'http://a:b@minio'}\n", "objects.endpoint: not a URL of a service"},
+		{"path style", "objects: {pathStyle: yes please}\n", `objects.pathStyle: "yes please" is not known`},
 		{"blank name", "node: {name: ' '}\n", "node.name: empty"},
 	}
 	for _, tt := range tests {

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lifeboat/lifeboat/migrate/object"
 )
 
 // KeyError is a value that can't be used.
@@ -33,6 +36,7 @@ func (c Config) Validate() error {
 	}
 	c.checkNode(bad)
 	c.checkPaths(bad)
+	c.checkObjects(bad)
 	c.checkSpark(bad)
 	c.checkTimes(bad)
 	return errors.Join(all...)
@@ -85,6 +89,35 @@ func (c Config) checkPaths(bad complain) {
 	}
 	if err != nil {
 		bad("listen", "%q is not host:port: set it as 127.0.0.1:9420, or to \"\" for no server", c.Listen)
+	}
+}
+
+func (c Config) checkObjects(bad complain) {
+	if len(c.Destinations) == 0 {
+		bad("destinations", "empty: name %s, %s, or both in the order of preference", DestinationPeers, DestinationObjects)
+	}
+	for i, d := range c.Destinations {
+		switch {
+		case d != DestinationPeers && d != DestinationObjects:
+			bad("destinations", "%q is not known: name %s, %s, or both in the order of preference", d, DestinationPeers, DestinationObjects)
+		case slices.Contains(c.Destinations[:i], d):
+			bad("destinations", "%q is named twice", d)
+		}
+	}
+	o := c.Objects
+	if o.Path != "" {
+		if _, err := object.SettingsFor(o.Path, nil, object.Overrides{}); err != nil {
+			bad("objects.path", "can't be used: set a URL as s3a://bucket/lifeboat: %v", err)
+		}
+	}
+	if o.Override && o.Path == "" {
+		bad("objects.override", "there is nothing to override with: set objects.path")
+	}
+	if o.Endpoint != "" {
+		u, err := url.Parse(o.Endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			bad("objects.endpoint", "not a URL of a service: set it as https://s3.example.com, without credentials")
+		}
 	}
 }
 
