@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -54,8 +55,7 @@ func (b *Book) Settle(found []Notice) []Notice {
 		gone = append(gone, n)
 		delete(b.entries, id)
 	}
-	// The order of a map is no order for a log.
-	slices.SortFunc(gone, func(x, y Notice) int { return x.Deadline.Compare(y.Deadline) })
+	slices.SortFunc(gone, sooner)
 	return append(slices.Clip(found), gone...)
 }
 
@@ -65,8 +65,13 @@ func (b *Book) Kept() []Notice {
 	for _, e := range b.entries {
 		list = append(list, e.notice)
 	}
-	slices.SortFunc(list, func(x, y Notice) int { return x.Deadline.Compare(y.Deadline) })
+	slices.SortFunc(list, sooner)
 	return list
+}
+
+// sooner sorts by deadline. The order of a map is no order for a log.
+func sooner(x, y Notice) int {
+	return cmp.Or(x.Deadline.Compare(y.Deadline), cmp.Compare(x.ID, y.ID))
 }
 
 func (b *Book) forgetOldest(except string) {

@@ -15,10 +15,11 @@ import (
 
 	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/aws/awstest"
+	"github.com/lifeboat/lifeboat/providers/metadata/metadatatest"
 )
 
 // look polls once, as the loop does.
-func look(t *testing.T, s *Spot) ([]providers.Notice, error) {
+func look(t *testing.T, s *Source) ([]providers.Notice, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), s.o.Timeout)
 	defer cancel()
@@ -26,7 +27,7 @@ func look(t *testing.T, s *Spot) ([]providers.Notice, error) {
 }
 
 // one polls once and wants exactly one notice.
-func one(t *testing.T, s *Spot) providers.Notice {
+func one(t *testing.T, s *Source) providers.Notice {
 	t.Helper()
 	got, err := look(t, s)
 	if err != nil || len(got) != 1 {
@@ -37,17 +38,10 @@ func one(t *testing.T, s *Spot) providers.Notice {
 
 var inAMinute = time.Now().Add(time.Minute).Truncate(time.Second).UTC()
 
-// slowSpot is a source for tests that poll by hand: its time limit is no matter.
-func slowSpot(t *testing.T, fake *awstest.Server, o Options) *Spot {
-	t.Helper()
-	o.Timeout = 10 * time.Second
-	return newSpot(t, fake, o)
-}
-
 func TestDefect01TokenIsReplacedAfter401(t *testing.T) {
 	fake := startFake(t)
 	fake.Announce("terminate", inAMinute)
-	s := slowSpot(t, fake, Options{})
+	s := slow(t, NewSpot, fake, Options{})
 	one(t, s)
 	if c := fake.Counts(); c.Tokens != 1 || c.Unauthorized != 0 {
 		t.Fatalf("first poll: %+v", c)
@@ -69,7 +63,7 @@ func TestLasting401IsNoStorm(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]int{}
 	fake := awstest.New()
-	fake.Faults(awstest.Fault{Kind: awstest.Unauthorized, On: awstest.Metadata})
+	fake.Faults(metadatatest.Fault{Kind: metadatatest.Unauthorized, On: awstest.Metadata})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		seen[r.Method]++
@@ -104,7 +98,7 @@ func TestDefect02IDHasNoClockInIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fake.AnnounceDocument(c.document)
 			for range 2 { // two runs of the agent
-				s := slowSpot(t, fake, Options{InstanceID: c.instance})
+				s := slow(t, NewSpot, fake, Options{InstanceID: c.instance})
 				if n := one(t, s); n.ID != c.want || n.Kind != providers.Preemption || n.Source != "aws-spot" {
 					t.Errorf("notice %+v, want id %s", n, c.want)
 				}
@@ -116,7 +110,7 @@ func TestDefect02IDHasNoClockInIt(t *testing.T) {
 func TestUnreadableTimeMeansTheDocumentedLeadTime(t *testing.T) {
 	fake := startFake(t)
 	fake.AnnounceDocument(`{"action":"terminate","time":"in a while"}`)
-	s := slowSpot(t, fake, Options{})
+	s := slow(t, NewSpot, fake, Options{})
 	before := time.Now()
 	n := one(t, s)
 	if n.Deadline.Before(before.Add(LeadTime)) || n.Deadline.After(time.Now().Add(LeadTime)) {
@@ -138,7 +132,7 @@ func TestDeadlineIsCorrectedByTheCloudsClock(t *testing.T) {
 			fake := startFake(t)
 			fake.Skew(c.ahead)
 			fake.Announce("terminate", inAMinute)
-			n := one(t, slowSpot(t, fake, Options{}))
+			n := one(t, slow(t, NewSpot, fake, Options{}))
 			if off := n.Deadline.Sub(inAMinute.Add(c.moved)).Abs(); off > time.Second {
 				t.Errorf("deadline is off by %v", off)
 			}
@@ -160,34 +154,34 @@ func wantResult(t *testing.T, err error, want providers.Result) {
 
 func TestFailuresAreClassified(t *testing.T) {
 	for name, c := range map[string]struct {
-		fault awstest.Fault
+		fault metadatatest.Fault
 		want  providers.Result
 		says  string
 	}{
-		"hop limit":       {awstest.Fault{Kind: awstest.BlackHole, On: awstest.Token}, providers.Timeout, "hop limit"},
-		"black hole":      {awstest.Fault{Kind: awstest.BlackHole, On: awstest.Metadata}, providers.Timeout, "in time"},
-		"401 at PUT":      {awstest.Fault{Kind: awstest.Unauthorized, On: awstest.Token}, providers.Denied, "PUT /latest/api/token: 401"},
-		"403 at PUT":      {awstest.Fault{Kind: awstest.Forbidden, On: awstest.Token}, providers.Denied, "switched off"},
-		"403 at GET":      {awstest.Fault{Kind: awstest.Forbidden, On: awstest.Metadata}, providers.Denied, "403"},
-		"404 at PUT":      {awstest.Fault{Kind: awstest.NotFound, On: awstest.Token}, providers.Status, "404"},
-		"503 at PUT":      {awstest.Fault{Kind: awstest.Unavailable, On: awstest.Token}, providers.Status, "503"},
-		"500 at GET":      {awstest.Fault{Kind: awstest.Internal, On: awstest.Metadata}, providers.Status, "500"},
-		"429 at GET":      {awstest.Fault{Kind: awstest.TooMany, On: awstest.Metadata}, providers.Status, "429"},
-		"redirect at PUT": {awstest.Fault{Kind: awstest.Redirect, On: awstest.Token}, providers.Denied, "redirects"},
-		"redirect at GET": {awstest.Fault{Kind: awstest.Redirect, On: awstest.Metadata}, providers.Denied, "redirects"},
-		"broken token":    {awstest.Fault{Kind: awstest.Malformed, On: awstest.Token}, providers.Malformed, "no token"},
-		"huge token":      {awstest.Fault{Kind: awstest.Huge, On: awstest.Token}, providers.Malformed, "no token"},
-		"cut token":       {awstest.Fault{Kind: awstest.Truncated, On: awstest.Token}, providers.Malformed, "unexpected EOF"},
-		"broken document": {awstest.Fault{Kind: awstest.Malformed, On: awstest.Metadata}, providers.Malformed, "unexpected end"},
-		"huge document":   {awstest.Fault{Kind: awstest.Huge, On: awstest.Metadata}, providers.Malformed, "longer than"},
-		"cut document":    {awstest.Fault{Kind: awstest.Truncated, On: awstest.Metadata}, providers.Malformed, "unexpected EOF"},
-		"reset":           {awstest.Fault{Kind: awstest.Reset}, providers.Unreachable, "reset"},
+		"hop limit":       {metadatatest.Fault{Kind: metadatatest.BlackHole, On: awstest.Token}, providers.Timeout, "hop limit"},
+		"black hole":      {metadatatest.Fault{Kind: metadatatest.BlackHole, On: awstest.Metadata}, providers.Timeout, "in time"},
+		"401 at PUT":      {metadatatest.Fault{Kind: metadatatest.Unauthorized, On: awstest.Token}, providers.Denied, "PUT /latest/api/token: 401"},
+		"403 at PUT":      {metadatatest.Fault{Kind: metadatatest.Forbidden, On: awstest.Token}, providers.Denied, "switched off"},
+		"403 at GET":      {metadatatest.Fault{Kind: metadatatest.Forbidden, On: awstest.Metadata}, providers.Denied, "403"},
+		"404 at PUT":      {metadatatest.Fault{Kind: metadatatest.NotFound, On: awstest.Token}, providers.Status, "404"},
+		"503 at PUT":      {metadatatest.Fault{Kind: metadatatest.Unavailable, On: awstest.Token}, providers.Status, "503"},
+		"500 at GET":      {metadatatest.Fault{Kind: metadatatest.Internal, On: awstest.Metadata}, providers.Status, "500"},
+		"429 at GET":      {metadatatest.Fault{Kind: metadatatest.TooMany, On: awstest.Metadata}, providers.Status, "429"},
+		"redirect at PUT": {metadatatest.Fault{Kind: metadatatest.Redirect, On: awstest.Token}, providers.Denied, "redirects"},
+		"redirect at GET": {metadatatest.Fault{Kind: metadatatest.Redirect, On: awstest.Metadata}, providers.Denied, "redirects"},
+		"broken token":    {metadatatest.Fault{Kind: metadatatest.Malformed, On: awstest.Token}, providers.Malformed, "no token"},
+		"huge token":      {metadatatest.Fault{Kind: metadatatest.Huge, On: awstest.Token}, providers.Malformed, "no token"},
+		"cut token":       {metadatatest.Fault{Kind: metadatatest.Truncated, On: awstest.Token}, providers.Malformed, "unexpected EOF"},
+		"broken document": {metadatatest.Fault{Kind: metadatatest.Malformed, On: awstest.Metadata}, providers.Malformed, "unexpected end"},
+		"huge document":   {metadatatest.Fault{Kind: metadatatest.Huge, On: awstest.Metadata}, providers.Malformed, "longer than"},
+		"cut document":    {metadatatest.Fault{Kind: metadatatest.Truncated, On: awstest.Metadata}, providers.Malformed, "unexpected EOF"},
+		"reset":           {metadatatest.Fault{Kind: metadatatest.Reset}, providers.Unreachable, "reset"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := startFake(t)
 			fake.Announce("terminate", inAMinute)
 			fake.Faults(c.fault)
-			s := newSpot(t, fake, Options{Timeout: 300 * time.Millisecond})
+			s := newTest(t, NewSpot, fake, Options{Timeout: 300 * time.Millisecond})
 			_, err := look(t, s)
 			wantResult(t, err, c.want)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -196,7 +190,7 @@ func TestFailuresAreClassified(t *testing.T) {
 			fake.Faults()
 			s.o.Timeout = 10 * time.Second
 			one(t, s)
-			if c := fake.Counts(); c.Redirected != 0 {
+			if fake.Redirected() != 0 {
 				t.Error("a redirect was followed")
 			}
 		})
@@ -239,7 +233,7 @@ func TestDefect04NoAnswerAtAllIsNotFatal(t *testing.T) {
 func TestDefect11FlappingMetadataWithdrawsNothing(t *testing.T) {
 	fake := startFake(t)
 	fake.Announce("terminate", inAMinute)
-	s := slowSpot(t, fake, Options{})
+	s := slow(t, NewSpot, fake, Options{})
 	first := one(t, s)
 	fake.Withdraw()
 	if got, err := look(t, s); err != nil || len(got) != 0 {
@@ -308,7 +302,7 @@ func FuzzDecodeAction(f *testing.F) {
 		if err != nil {
 			return
 		}
-		id := a.id("")
+		id := a.id()
 		plain := func(c rune) bool { return c > ' ' && c <= '~' && c != '"' && c != '/' && c != '%' }
 		if a.Action == "" || len(id) > 120 || strings.ContainsFunc(id, func(c rune) bool { return !plain(c) }) {
 			t.Errorf("%q: action %q, id %q", body, a.Action, id)

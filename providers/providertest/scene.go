@@ -58,9 +58,9 @@ func (c *scene) ready() (replaced bool) {
 		return true
 	}
 	if c.lead > 0 {
-		before := len(c.last.withdrawals())
 		c.Withdraw()
-		c.last.await("a withdrawal", func() bool { return len(c.last.withdrawals()) > before })
+		// Each event of such an origin was sent once, and has ended when it was withdrawn once.
+		c.last.await("a withdrawal", func() bool { return 2*len(c.last.withdrawals()) == len(c.last.all()) })
 	}
 	return false
 }

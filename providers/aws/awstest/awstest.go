@@ -1,32 +1,38 @@
 // Package awstest is a faithful fake of the EC2 instance metadata service (IMDSv2 only) for tests and
-// demonstrations: it announces spot interruptions on demand, and a script of faults says what goes
-// wrong with which request. It stands where the cloud stands, before the first step of a rescue.
+// demonstrations: it shows interruptions, recommendations, lifecycle states and scheduled events on
+// demand, and a script of faults says what goes wrong with which request. It stands where the cloud
+// stands, before the first step of a rescue.
 //
 // What it copies is documented in the EC2 user guide ("Use the Instance Metadata Service", "Spot
-// Instance interruption notices"): paths, token rules, status codes, the form of the document. The
-// guide does not give the content type of spot/instance-action; text/plain is what most items have.
+// Instance interruption notices", "EC2 instance rebalance recommendations", "View scheduled events") and
+// in the EC2 Auto Scaling user guide ("Retrieve the target lifecycle state through instance metadata"):
+// paths, token rules, status codes, the form of the documents. The guides do not give content types;
+// text/plain is what most items have.
 package awstest
 
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/lifeboat/lifeboat/providers/metadata/metadatatest"
 )
 
 const (
-	tokenPath    = "/latest/api/token"
-	metaPath     = "/latest/meta-data/"
-	actionPath   = metaPath + "spot/instance-action"
-	timePath     = metaPath + "spot/termination-time"
-	instancePath = metaPath + "instance-id"
-	trapPath     = "/elsewhere"
+	tokenPath     = "/latest/api/token"
+	metaPath      = "/latest/meta-data/"
+	actionPath    = metaPath + "spot/instance-action"
+	timePath      = metaPath + "spot/termination-time"
+	rebalancePath = metaPath + "events/recommendations/rebalance"
+	lifecyclePath = metaPath + "autoscaling/target-lifecycle-state"
+	scheduledPath = metaPath + "events/maintenance/scheduled"
+	instancePath  = metaPath + "instance-id"
+	partitionPath = metaPath + "services/partition"
 
 	tokenHeader = "X-Aws-Ec2-Metadata-Token"
 	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
@@ -34,6 +40,12 @@ const (
 
 	// falseNotice is sent where no client may believe it. Its time tells it from every real one.
 	falseNotice = `{"action": "terminate", "time": "1999-12-31T23:59:59Z"}`
+)
+
+// The steps of one look at the metadata, for faults.
+const (
+	Token    metadatatest.Step = "token"    // PUT /latest/api/token
+	Metadata metadatatest.Step = "metadata" // everything else
 )
 
 // InstanceID is the id of the instance that the fake plays.
@@ -45,81 +57,109 @@ type Counts struct {
 	Looks        int // requests for spot/instance-action that had a valid token
 	Shown        int // … that showed a notice
 	Unauthorized int // requests refused for want of one valid token, faults not included
-	Redirected   int // requests that followed a redirect: always a mistake
 }
 
-// Server is the fake. All methods may be called at any time by many goroutines.
+// Server is the fake, with the faults and the clock of the server below. All methods may be called at any
+// time by many goroutines.
 type Server struct {
-	mu     sync.Mutex
-	notice string // the document; "" is none
-	at     string
-	script script
-	tokens map[string]time.Time // token -> when it expires
-	maxAge time.Duration
-	skew   time.Duration
-	counts Counts
+	*metadatatest.Server
 
-	url  string
-	http *http.Server
+	mu        sync.Mutex
+	documents map[string]string    // path -> document; absent or "" is 404
+	tokens    map[string]time.Time // token -> when it expires
+	maxAge    time.Duration
+	counts    Counts
 }
 
-// New returns a fake without a notice and without faults. It is an http.Handler.
-func New() *Server { return &Server{tokens: make(map[string]time.Time)} }
+// New returns a fake without a notice and without faults, of an instance in no Auto Scaling group. It is an
+// http.Handler.
+func New() *Server {
+	s := &Server{tokens: make(map[string]time.Time), documents: map[string]string{
+		metaPath: "autoscaling/\nevents/\ninstance-id\nservices/\nspot/", instancePath: InstanceID, partitionPath: "aws", scheduledPath: "[]",
+	}}
+	s.Server = metadatatest.New(metadatatest.Service{
+		Header: "EC2ws", Serve: s.serve, Page: page, False: falseNotice, Broken: broken, Revoke: s.RevokeTokens,
+		Step: func(r *http.Request) metadatatest.Step {
+			if r.URL.Path == tokenPath {
+				return Token
+			}
+			return Metadata
+		},
+	})
+	return s
+}
 
 // Start returns a fake that listens on addr, as "127.0.0.1:0". Close ends it.
 func Start(addr string) (*Server, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("fake metadata service: %w", err)
-	}
 	s := New()
-	s.url = "http://" + l.Addr().String()
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
-	go func() {
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			_ = l.Close()
-		}
-	}()
-	return s, nil
+	return s, s.Listen(addr)
 }
 
-// URL is the endpoint for AWS_EC2_METADATA_SERVICE_ENDPOINT; "" when the fake does not listen.
-func (s *Server) URL() string { return s.url }
-
-// Close stops listening and breaks the connections that are open.
-func (s *Server) Close() error {
-	if s.http == nil {
-		return nil
-	}
-	return s.http.Close()
-}
-
-// Announce shows a notice: action is "terminate", "stop" or "hibernate", at has a resolution of one second.
+// Announce shows an interruption: action is "terminate", "stop" or "hibernate", at has a resolution of one second.
 func (s *Server) Announce(action string, at time.Time) {
-	when := at.UTC().Format("2006-01-02T15:04:05Z")
+	when := stamp(at)
 	s.AnnounceDocument(fmt.Sprintf(`{"action": %q, "time": %q}`, action, when))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.at = when
+	s.show(timePath, when)
 }
 
-// AnnounceDocument shows this very document as the notice.
+// AnnounceDocument shows this very document as the interruption.
 func (s *Server) AnnounceDocument(body string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.notice, s.at = body, ""
+	s.show(timePath, "")
+	s.show(actionPath, body)
 }
 
-// Withdraw answers 404 again.
+// Withdraw answers 404 to who asks for an interruption.
 func (s *Server) Withdraw() { s.AnnounceDocument("") }
 
-// Faults replaces the script of faults. Each takes its turn when the one before is over.
-func (s *Server) Faults(script ...Fault) {
+// Recommend shows a rebalance recommendation that was made at this time.
+func (s *Server) Recommend(at time.Time) {
+	s.RecommendDocument(fmt.Sprintf(`{"noticeTime": %q}`, stamp(at)))
+}
+
+// RecommendDocument shows this very document as the recommendation; "" is none (404).
+func (s *Server) RecommendDocument(body string) { s.show(rebalancePath, body) }
+
+// Lifecycle shows the target lifecycle state, as "InService"; "" is an instance in no Auto Scaling group (404).
+func (s *Server) Lifecycle(state string) { s.show(lifecyclePath, state) }
+
+// Event is a scheduled event.
+type Event struct {
+	ID, Code, Description string
+	State                 string // "active" when empty; EC2 moves completed and canceled ones to the history
+	NotBefore, NotAfter   time.Time
+}
+
+// Schedule shows exactly these events.
+func (s *Server) Schedule(events ...Event) {
+	list := make([]map[string]string, 0, len(events))
+	for _, e := range events {
+		if e.State == "" {
+			e.State = "active"
+		}
+		m := map[string]string{
+			"EventId": e.ID, "Code": e.Code, "Description": e.Description, "State": e.State, "NotBefore": dated(e.NotBefore),
+		}
+		if !e.NotAfter.IsZero() {
+			m["NotAfter"] = dated(e.NotAfter)
+		}
+		list = append(list, m)
+	}
+	body, _ := json.MarshalIndent(list, "", "  ") // strings only
+	s.ScheduleDocument(string(body))
+}
+
+// ScheduleDocument shows this very document as the list of events; "" is none (404).
+func (s *Server) ScheduleDocument(body string) { s.show(scheduledPath, body) }
+
+func (s *Server) show(path, body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.script.faults = append([]Fault(nil), script...)
-	s.script.used, s.script.since = 0, time.Now()
+	s.documents[path] = body
 }
+
+func stamp(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05Z") }
+
+func dated(at time.Time) string { return at.UTC().Format("2 Jan 2006 15:04:05 GMT") }
 
 // RevokeTokens makes every token given out so far invalid.
 func (s *Server) RevokeTokens() {
@@ -135,13 +175,6 @@ func (s *Server) TokenLife(d time.Duration) {
 	s.maxAge = d
 }
 
-// Skew sets how much the fake's clock (the Date header) is ahead of this machine's.
-func (s *Server) Skew(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.skew = d
-}
-
 // Counts returns what was asked so far.
 func (s *Server) Counts() Counts {
 	s.mu.Lock()
@@ -149,37 +182,18 @@ func (s *Server) Counts() Counts {
 	return s.counts
 }
 
-// ServeHTTP answers as the metadata service does.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	now := time.Now()
-	step := Metadata
+// serve answers as the metadata service does.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
 	if r.URL.Path == tokenPath {
-		step = Token
-	}
-	s.mu.Lock()
-	f := s.script.next(step, now)
-	h := w.Header()
-	h.Set("Date", now.Add(s.skew).UTC().Format(http.TimeFormat))
-	s.mu.Unlock()
-	h.Set("Server", "EC2ws")
-	h.Set("Connection", "close")
-	if r.URL.Path == trapPath {
-		s.count(func(c *Counts) { c.Redirected++ })
-		text(w, "text/plain", falseNotice)
+		s.giveToken(w, r)
 		return
 	}
-	if s.fail(w, r, f) {
-		return
-	}
-	if step == Token {
-		s.giveToken(w, r, now)
-		return
-	}
-	s.metadata(w, r, now)
+	s.metadata(w, r)
 }
 
 // giveToken answers PUT /latest/api/token.
-func (s *Server) giveToken(w http.ResponseWriter, r *http.Request, now time.Time) {
+func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPut {
 		page(w, http.StatusMethodNotAllowed)
 		return
@@ -201,18 +215,17 @@ func (s *Server) giveToken(w http.ResponseWriter, r *http.Request, now time.Time
 	if s.maxAge > 0 {
 		life = min(life, s.maxAge)
 	}
-	s.tokens[token] = now.Add(life)
+	s.tokens[token] = time.Now().Add(life)
 	s.counts.Tokens++
 	s.mu.Unlock()
 	w.Header().Set(ttlHeader, strconv.Itoa(ttl))
-	text(w, "text/plain", token)
+	metadatatest.Text(w, "text/plain", token)
 }
 
 // metadata answers everything below /latest/meta-data/.
-func (s *Server) metadata(w http.ResponseWriter, r *http.Request, now time.Time) {
-	left, ok := s.authorized(r, now)
+func (s *Server) metadata(w http.ResponseWriter, r *http.Request) {
+	left, ok := s.authorized(r)
 	if !ok {
-		s.count(func(c *Counts) { c.Unauthorized++ })
 		page(w, http.StatusUnauthorized)
 		return
 	}
@@ -227,60 +240,49 @@ func (s *Server) metadata(w http.ResponseWriter, r *http.Request, now time.Time)
 		return
 	}
 	w.Header().Set("Accept-Ranges", "none")
-	text(w, "text/plain", body)
+	metadatatest.Text(w, "text/plain", body)
 }
 
 // document finds what lies at a path; "" is nothing.
 func (s *Server) document(path string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch path {
-	case instancePath:
-		return InstanceID
-	case actionPath:
+	body := s.documents[path]
+	if path == actionPath {
 		s.counts.Looks++
-		if s.notice != "" {
+		if body != "" {
 			s.counts.Shown++
 		}
-		return s.notice
-	case timePath:
-		return s.at
-	case metaPath:
-		if s.notice != "" {
-			return "instance-id\nspot/"
-		}
-		return "instance-id"
 	}
-	return ""
+	return body
 }
 
 // authorized checks the token. A request with two token headers is refused, as EC2 does.
-func (s *Server) authorized(r *http.Request, now time.Time) (left time.Duration, ok bool) {
-	got := r.Header.Values(tokenHeader)
-	if len(got) != 1 {
-		return 0, false
-	}
+func (s *Server) authorized(r *http.Request) (left time.Duration, ok bool) {
+	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	until, known := s.tokens[got[0]]
-	if !known || !now.Before(until) {
+	if got := r.Header.Values(tokenHeader); len(got) == 1 {
+		left = s.tokens[got[0]].Sub(now)
+		if left > 0 {
+			return left, true
+		}
 		delete(s.tokens, got[0])
-		return 0, false
 	}
-	return until.Sub(now), true
+	s.counts.Unauthorized++
+	return 0, false
 }
 
-func (s *Server) count(add func(*Counts)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	add(&s.counts)
-}
-
-// text sends a body with its exact length.
-func text(w http.ResponseWriter, contentType, body string) {
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = io.WriteString(w, body)
+// broken is what no client can use: a token with line breaks, or a document that stops in the middle.
+func broken(r *http.Request) string {
+	switch r.URL.Path {
+	case tokenPath, lifecyclePath:
+		return "<html>\n<body>\nwait\n</body>\n</html>"
+	case scheduledPath:
+		return `[{"EventId": "instance-event-0", "Code": "system-reboot", "NotBef`
+	default:
+		return `{"action": "terminate", "noticeTime": "2017-09-1`
+	}
 }
 
 // page sends the HTML page that the metadata service shows for a status.
@@ -301,5 +303,5 @@ func page(w http.ResponseWriter, status int) {
 	w.Header().Set("Content-Type", "text/html")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, body)
+	_, _ = w.Write([]byte(body))
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lifeboat/lifeboat/providers/metadata/metadatatest"
 )
 
 // ask sends one request with these headers (name, value, name, value …).
@@ -112,41 +114,55 @@ func TestNotice(t *testing.T) {
 	}
 }
 
-func TestScriptTakesTurns(t *testing.T) {
+func TestItems(t *testing.T) {
 	s := New()
-	s.Faults(
-		Fault{Kind: Unavailable, Count: 2},
-		Fault{Kind: None, Count: 1},
-		Fault{Kind: TooMany, On: Metadata, Count: 1},
-		Fault{Kind: Internal, For: time.Hour},
-	)
-	for i, step := range []struct {
-		method, path string
-		want         int
-	}{
-		{"PUT", tokenPath, 503}, {"GET", actionPath, 503},
-		{"PUT", tokenPath, 200},
-		{"PUT", tokenPath, 200}, // the fault waits for a request for metadata
-		{"GET", actionPath, 429},
-		{"GET", actionPath, 500}, {"PUT", tokenPath, 500},
-	} {
-		if r := ask(t, s, step.method, step.path, ttlHeader, "60"); r.StatusCode != step.want {
-			t.Errorf("request %d: %s, want %d", i, r.Status, step.want)
+	get := func(path string) (int, string) {
+		r := ask(t, s, "GET", path, tokenHeader, token(t, s))
+		return r.StatusCode, body(t, r)
+	}
+	want := func(path string, status int, text string) {
+		t.Helper()
+		if code, got := get(path); code != status || text != "" && got != text {
+			t.Errorf("%s: %d %s, want %d %s", path, code, got, status, text)
 		}
 	}
-	// A fault that lasts for a time gives way to the next when the time is over.
-	now := time.Now()
-	sc := script{faults: []Fault{{Kind: Internal, For: time.Minute}, {Kind: TooMany, For: time.Minute}}, since: now}
-	for after, want := range map[time.Duration]Kind{0: Internal, 59 * time.Second: Internal} {
-		if f := sc.next(Token, now.Add(after)); f.Kind != want {
-			t.Errorf("after %v: %s, want %s", after, f.Kind, want)
+	want(rebalancePath, 404, "")
+	want(lifecyclePath, 404, "")
+	want(scheduledPath, 200, "[]")
+	want(partitionPath, 200, "aws")
+	at := time.Date(2019, 1, 21, 9, 0, 43, 0, time.UTC)
+	s.Recommend(at)
+	want(rebalancePath, 200, `{"noticeTime": "2019-01-21T09:00:43Z"}`)
+	s.Lifecycle("Terminated")
+	want(lifecyclePath, 200, "Terminated")
+	s.Schedule(Event{ID: "instance-event-1", Code: "system-reboot", NotBefore: at, NotAfter: at.Add(time.Hour)})
+	_, list := get(scheduledPath)
+	for _, part := range []string{`"NotBefore": "21 Jan 2019 09:00:43 GMT"`, `"NotAfter": "21 Jan 2019 10:00:43 GMT"`, `"State": "active"`, `"EventId": "instance-event-1"`} {
+		if !strings.Contains(list, part) {
+			t.Errorf("no %s in %s", part, list)
 		}
 	}
-	if f := sc.next(Token, now.Add(61*time.Second)); f.Kind != TooMany {
-		t.Errorf("after 61 s: %s", f.Kind)
+	s.RecommendDocument("")
+	s.Lifecycle("")
+	s.Schedule()
+	want(rebalancePath, 404, "")
+	want(lifecyclePath, 404, "")
+	want(scheduledPath, 200, "[]")
+}
+
+func TestFaultsOfOneStep(t *testing.T) {
+	s := New()
+	valid := token(t, s)
+	s.Faults(metadatatest.Fault{Kind: metadatatest.Unauthorized, On: Metadata, Count: 1})
+	token(t, s)
+	if r := ask(t, s, "GET", instancePath, tokenHeader, valid); r.StatusCode != 401 {
+		t.Errorf("fault: %s", r.Status)
 	}
-	if f := sc.next(Token, now.Add(121*time.Second)); f.Kind != None {
-		t.Errorf("after 121 s: %s", f.Kind)
+	if r := ask(t, s, "GET", instancePath, tokenHeader, valid); r.StatusCode != 401 {
+		t.Errorf("a 401 has not revoked the tokens: %s", r.Status)
+	}
+	if r := ask(t, s, "GET", instancePath, tokenHeader, token(t, s)); r.StatusCode != 200 {
+		t.Errorf("new token: %s", r.Status)
 	}
 }
 
