@@ -3,6 +3,7 @@ module github.com/lifeboat/lifeboat
 go 1.26.8
 
 require (
+	cloud.google.com/go/compute/metadata v0.10.0
 	github.com/aws/aws-sdk-go-v2 v1.47.6
 	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.6
 	github.com/cenkalti/backoff/v5 v5.0.3
@@ -14,7 +15,7 @@ require (
 	go.uber.org/zap v1.27.1
 	go.yaml.in/yaml/v3 v3.0.4
 	golang.org/x/sync v0.19.0
-	golang.org/x/sys v0.39.0
+	golang.org/x/sys v0.46.0
 	golang.org/x/term v0.38.0
 )
 

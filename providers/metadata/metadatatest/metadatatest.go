@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -20,6 +21,7 @@ const trapPath = "/elsewhere"
 // Service is what one cloud's fake brings.
 type Service struct {
 	Header string           // of every answer: Server
+	More   http.Header      // of every answer, but those that stop in the middle; may be nil
 	Serve  http.HandlerFunc // the right answer
 	// Step names the kind of a request, for faults that are limited to one kind; nil: all are "".
 	Step func(*http.Request) Step
@@ -121,6 +123,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
 	w.Header().Set("Server", s.service.Header)
+	maps.Copy(w.Header(), s.service.More)
 	if trapped {
 		Text(w, "application/json", s.service.False)
 		return
