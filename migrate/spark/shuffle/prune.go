@@ -1,0 +1,43 @@
+package shuffle
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lifeboat/lifeboat/migrate"
+)
+
+// Prune forgets the outputs whose files are no longer there, as when Spark has cleaned up their shuffle, and
+// returns their names. Pinned ones are kept: they can still be read. Whoever keeps a store open for as long as an application
+// lives calls it now and then: without it the store grows with every output that ever was.
+func (s *Store) Prune() []migrate.OutputID {
+	s.scan.Lock()
+	defer s.scan.Unlock()
+	var gone []migrate.OutputID
+	for k, out := range s.known {
+		if out.index.pinned() || out.index.there() {
+			continue
+		}
+		delete(s.known, k)
+		f := out.index.at.folder
+		f.outputs--
+		f.bytes -= out.Bytes()
+		gone = append(gone, out.ID)
+	}
+	return gone
+}
+
+func (h *handle) pinned() bool { return h.users.Load() >= 0 }
+
+// there says whether a file still has the name under which it was verified. In doubt it is there.
+func (b *blob) there() bool {
+	folder := b.at.folder
+	if !folder.acquire() {
+		return false
+	}
+	defer folder.release()
+	var st unix.Stat_t
+	err := unix.Fstatat(int(folder.fd), b.at.path(b.name()), &st, unix.AT_SYMLINK_NOFOLLOW)
+	return !errors.Is(err, unix.ENOENT)
+}
