@@ -15,7 +15,7 @@ import (
 // newSources makes the notice sources that the configuration enables.
 func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 	var list []providers.Source
-	if p := cfg.Providers.AWS; p.Enabled {
+	if p := cfg.Providers.AWS; cfg.Providers.Uses("aws", p.Enabled) {
 		s, err := aws.NewSpot(aws.Options{Interval: p.Poll, Timeout: p.Timeout, Log: d.Log, Metrics: d.Registry})
 		switch {
 		case errors.Is(err, aws.ErrDisabled):

@@ -27,6 +27,7 @@ const maxFile = 1 << 20
 type Config struct {
 	Node         Node          `yaml:"node"`
 	Providers    Providers     `yaml:"providers"`
+	Notices      Notices       `yaml:"notices"`
 	State        string        `yaml:"state" doc:"Folder of journals and reports. Owned by the agent's user, mode 0700."`
 	Listen       string        `yaml:"listen" doc:"Address that serves /metrics, /healthz, /readyz and /status. \"\" for none."`
 	Deadline     Deadline      `yaml:"deadline"`
@@ -46,31 +47,11 @@ type Node struct {
 	Addresses []string `yaml:"addresses" doc:"Only executors with one of these host names or addresses are of this node. Empty: every executor process seen on this machine."`
 }
 
-// Providers are the sources of notices.
-type Providers struct {
-	AWS  AWS  `yaml:"aws"`
-	File File `yaml:"file"`
-}
-
-// AWS is the spot notice of EC2's instance metadata. The variables of the AWS SDK, such as
-// AWS_EC2_METADATA_SERVICE_ENDPOINT, keep their meaning.
-type AWS struct {
-	Enabled bool          `yaml:"enabled" doc:"Watch EC2's instance metadata for the spot notice."`
-	Poll    time.Duration `yaml:"poll" doc:"How often the metadata is asked. AWS advises at most 5s." min:"200ms" max:"1m"`
-	Timeout time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"30s"`
-}
-
-// File is a notice by hand: for on-premises users and drills.
-type File struct {
-	Enabled bool          `yaml:"enabled" doc:"Take the appearance of a file as a notice."`
-	Path    string        `yaml:"path" doc:"The file whose appearance is the notice."`
-	Lead    time.Duration `yaml:"lead" doc:"Time from the file's appearance to the end of the node, when the file does not say." min:"5s" max:"24h"`
-}
-
 // Deadline says how the end of a notice is read.
 type Deadline struct {
 	Margin  time.Duration `yaml:"margin" doc:"Copies end this long before the notice's deadline; then executors are ended." min:"0s" max:"5m"`
 	Default time.Duration `yaml:"default" doc:"Time from a notice to the end of the node, when the notice does not say." min:"5s" max:"24h"`
+	Ahead   time.Duration `yaml:"ahead" doc:"How long before a scheduled end (maintenance, pause) its rescue begins." min:"5s" max:"24h"`
 }
 
 // Shutdown says how the agent itself ends.
@@ -165,14 +146,15 @@ func Default() Config {
 		host = "localhost"
 	}
 	return Config{
-		Node: Node{Name: host},
-		Providers: Providers{
-			AWS:  AWS{Enabled: true, Poll: 2 * time.Second, Timeout: 2 * time.Second},
-			File: File{Path: "/run/lifeboat/notice", Lead: 2 * time.Minute},
+		Node:      Node{Name: host},
+		Providers: defaultProviders(),
+		Notices: Notices{
+			Preemption: ActRescue, Drain: ActRescue, Maintenance: ActRescue,
+			Rebalance: ActMirror, Cordon: ActMirror, Pause: ActRecord,
 		},
 		State:    "/var/lib/lifeboat",
 		Listen:   "127.0.0.1:9420",
-		Deadline: Deadline{Margin: 3 * time.Second, Default: 2 * time.Minute},
+		Deadline: Deadline{Margin: 3 * time.Second, Default: 2 * time.Minute, Ahead: 5 * time.Minute},
 		Shutdown: Shutdown{Grace: 110 * time.Second},
 		Migrate: Migrate{
 			Connections: 4, InFlight: 16, Attempts: 6,

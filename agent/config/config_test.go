@@ -62,7 +62,7 @@ spark: {restPorts: [4040, 4050], trigger: sigpwr, dialect: spark-3.5-scala-2.12}
 	}
 	want := Default()
 	want.Node = Node{Name: "n1", Addresses: []string{"10.0.0.7", "spark-1"}}
-	want.Providers.AWS.Enabled = false
+	want.Providers.AWS.Enabled = Off
 	want.Providers.File = File{Enabled: true, Path: "/tmp/notice", Lead: 90 * time.Second}
 	want.Listen = ""
 	want.Migrate.Backoff.Initial = 50 * time.Millisecond
@@ -73,6 +73,48 @@ spark: {restPorts: [4040, 4050], trigger: sigpwr, dialect: spark-3.5-scala-2.12}
 	want.Spark.Dialect = "spark-3.5-scala-2.12"
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+}
+
+// TestProvidersAsOneWord: the word is the cloud, and everything else keeps its default.
+func TestProvidersAsOneWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"providers: auto\n": "auto", "providers: none\n": "none", "providers: gcp\n": "gcp", "providers:\n": "auto",
+		"providers: {azure: {poll: 2s}}\n": "auto", "providers: {cloud: aws}\n": "aws",
+	} {
+		c, err := Parse("f.yaml", []byte(text))
+		if err != nil || c.Providers.Cloud != want || c.Providers.AWS != Default().Providers.AWS {
+			t.Errorf("%q: %v %+v", text, err, c.Providers)
+		}
+	}
+}
+
+func TestTogglesAreReadBack(t *testing.T) {
+	for _, text := range []string{"auto", "true", "false"} {
+		c, err := Parse("f.yaml", []byte("providers: {azure: {enabled: "+text+"}}\n"))
+		if err != nil || string(c.Providers.Azure.Enabled) != text {
+			t.Errorf("%s: %v %q", text, err, c.Providers.Azure.Enabled)
+		}
+		data, err := json.Marshal(c)
+		want := map[string]string{"auto": `"enabled":"auto"`, "true": `"enabled":true`, "false": `"enabled":false`}[text]
+		if err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%v, %s lacks %s", err, data, want)
+		}
+	}
+}
+
+func TestUses(t *testing.T) {
+	for _, tt := range []struct {
+		cloud   string
+		enabled Toggle
+		want    bool
+	}{
+		{"auto", Auto, true}, {"aws", Auto, true}, {"gcp", Auto, false}, {"none", Auto, false},
+		{"gcp", On, true}, {"none", On, true}, {"aws", Off, false}, {"auto", Off, false},
+	} {
+		if got := (Providers{Cloud: tt.cloud}).Uses("aws", tt.enabled); got != tt.want {
+			t.Errorf("cloud %s, enabled %s: %v", tt.cloud, tt.enabled, got)
+		}
 	}
 }
 
@@ -100,6 +142,17 @@ func TestMistakesNameTheLineAndTheKey(t *testing.T) {
 		{"bad port", "listen: ':99999'\n", "is not host:port"},
 		{"margin", "deadline: {margin: 30s, default: 20s}\n", "deadline.margin: 30s leaves no time to copy: set it below deadline.default (20s)"},
 		{"margin and lead", "providers: {file: {enabled: true, lead: 5s}}\ndeadline: {margin: 5s}\n", "set it below providers.file.lead (5s)"},
+		{"margin and ahead", "deadline: {margin: 10s, ahead: 5s}\n", "set it below deadline.ahead (5s)"},
+		{"margin and a cloud's lead", "providers: {cloud: azure, azure: {lead: 5s}}\ndeadline: {margin: 5s}\n", "set it below providers.azure.lead (5s)"},
+		{"cloud", "providers: {cloud: ec2}\n", `providers.cloud: "ec2" is not known: set it to one of auto, aws, gcp`},
+		{"cloud alone", "providers: ec2\n", `providers.cloud: "ec2" is not known`},
+		{"list of clouds", "providers: [aws]\n", "f.yaml:1: providers: want keys below this one, not a list"},
+		{"toggle", "providers: {gcp: {enabled: maybe}}\n", `providers.gcp.enabled: "maybe" is not known: set it to one of auto, true, false`},
+		{"toggle as list", "providers: {gcp: {enabled: [true]}}\n", "f.yaml:1: providers.gcp.enabled: want true, false or auto, not a list"},
+		{"unknown in providers", "providers:\n  cloud: auto\n  gpc: {}\n", "f.yaml:3: providers.gpc: unknown key"},
+		{"kind", "notices: {pause: ignore}\n", `notices.pause: "ignore" is not known: set it to one of rescue, mirror, record`},
+		{"no file and no folder", "providers: {file: {enabled: true, path: ''}}\n", "providers.file.path: empty, and providers.file.folder too"},
+		{"file folder", "providers: {file: {enabled: true, folder: notices}}\n", "providers.file.folder: \"notices\" can't be used"},
 		{"file path", "providers: {file: {enabled: true, path: notice}}\n", "providers.file.path: \"notice\" can't be used"},
 		{"backoff", "migrate: {backoff: {initial: 2s, max: 1s}}\n", "migrate.backoff.max: 1s is less than the first pause"},
 		{"dialect", "spark: {dialect: '4.1'}\n", "spark.dialect: \"4.1\" is no dialect"},

@@ -166,6 +166,8 @@ func goType(t string) string {
 		return "a whole number"
 	case t == "bool":
 		return "true or false"
+	case t == "config.Toggle":
+		return "true, false or auto"
 	case t == "string":
 		return "text"
 	case strings.HasPrefix(t, "[]"):

@@ -60,6 +60,8 @@ func (f field) text() string {
 			return `""`
 		}
 		return v
+	case Toggle:
+		return string(v)
 	case int:
 		return strconv.Itoa(v)
 	case bool:
@@ -81,7 +83,7 @@ func (f field) kind() string {
 	switch f.value.Interface().(type) {
 	case time.Duration:
 		return "duration"
-	case string:
+	case string, Toggle:
 		return "text"
 	case int:
 		return "number"

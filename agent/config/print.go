@@ -54,6 +54,10 @@ func (f field) node() *yaml.Node {
 	if d, ok := v.(time.Duration); ok {
 		v = Duration(d)
 	}
+	if t, ok := v.(Toggle); ok { // true and not "true"
+		n.Kind, n.Value = yaml.ScalarNode, string(t)
+		return n
+	}
 	if err := n.Encode(v); err != nil { // only for types that no field has
 		panic("config: " + err.Error())
 	}

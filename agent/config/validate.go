@@ -56,9 +56,15 @@ func (f field) check(bad complain) {
 			bad(f.key, "%d is out of range: set it from %d to %d", v, lo, hi)
 		}
 	case string:
-		if f.oneof != nil && !slices.Contains(f.oneof, v) {
-			bad(f.key, "%q is not known: set it to one of %s", v, strings.Join(f.oneof, ", "))
-		}
+		f.checkWord(v, bad)
+	case Toggle:
+		f.checkWord(string(v), bad)
+	}
+}
+
+func (f field) checkWord(v string, bad complain) {
+	if f.oneof != nil && !slices.Contains(f.oneof, v) {
+		bad(f.key, "%q is not known: set it to one of %s", v, strings.Join(f.oneof, ", "))
 	}
 }
 
@@ -77,9 +83,7 @@ func (c Config) checkPaths(bad complain) {
 	if !filepath.IsAbs(c.State) || filepath.Clean(c.State) == "/" {
 		bad("state", "%q can't be used: set the full path of a folder of its own, as /var/lib/lifeboat", c.State)
 	}
-	if p := c.Providers.File.Path; c.Providers.File.Enabled && !filepath.IsAbs(p) {
-		bad("providers.file.path", "%q can't be used: set a full path, or providers.file.enabled to false", p)
-	}
+	c.checkFile(bad)
 	if c.Listen == "" {
 		return
 	}
@@ -121,6 +125,19 @@ func (c Config) checkObjects(bad complain) {
 	}
 }
 
+func (c Config) checkFile(bad complain) {
+	f := c.Providers.File
+	switch {
+	case !f.Enabled:
+	case f.Path == "" && f.Folder == "":
+		bad("providers.file.path", "empty, and providers.file.folder too: set one, or providers.file.enabled to false")
+	case f.Path != "" && !filepath.IsAbs(f.Path):
+		bad("providers.file.path", "%q can't be used: set a full path, or providers.file.enabled to false", f.Path)
+	case f.Folder != "" && (!filepath.IsAbs(f.Folder) || filepath.Clean(f.Folder) == "/"):
+		bad("providers.file.folder", "%q can't be used: set the full path of a folder of its own, or \"\"", f.Folder)
+	}
+}
+
 func (c Config) checkSpark(bad complain) {
 	if d := c.Spark.Dialect; d != DialectAuto && !dialectName.MatchString(d) {
 		bad("spark.dialect", "%q is no dialect: set it to auto, or to a name such as spark-4.1-scala-2.13", d)
@@ -132,14 +149,44 @@ func (c Config) checkSpark(bad complain) {
 	}
 }
 
+// lead is the lead time of a source.
+type lead struct {
+	key  string
+	used bool // the source may be used
+	time time.Duration
+}
+
+func (p Providers) leads() []lead {
+	return []lead{
+		{"providers.aws.lead", p.Uses("aws", p.AWS.Enabled), p.AWS.Lead},
+		{"providers.aws.asgLead", p.Uses("aws", p.AWS.Enabled), p.AWS.ASGLead},
+		{"providers.gcp.lead", p.Uses("gcp", p.GCP.Enabled), p.GCP.Lead},
+		{"providers.azure.lead", p.Uses("azure", p.Azure.Enabled), p.Azure.Lead},
+		{"providers.alibaba.lead", p.Uses("alibaba", p.Alibaba.Enabled), p.Alibaba.Lead},
+		{"providers.tencent.lead", p.Uses("tencent", p.Tencent.Enabled), p.Tencent.Lead},
+		{"providers.kube.lead", p.Kube.Enabled != Off, p.Kube.Lead},
+		{"providers.file.lead", p.File.Enabled, p.File.Lead},
+	}
+}
+
+// Uses is true when a cloud's source is named by the configuration, and when it may be found.
+func (p Providers) Uses(cloud string, enabled Toggle) bool {
+	return enabled == On || enabled == Auto && (p.Cloud == cloud || p.Cloud == CloudAuto)
+}
+
 func (c Config) checkTimes(bad complain) {
 	if c.Deadline.Margin >= c.Deadline.Default {
 		bad("deadline.margin", "%s leaves no time to copy: set it below deadline.default (%s)",
 			Duration(c.Deadline.Margin), Duration(c.Deadline.Default))
 	}
-	if f := c.Providers.File; f.Enabled && c.Deadline.Margin >= f.Lead {
-		bad("deadline.margin", "%s leaves no time to copy: set it below providers.file.lead (%s)",
-			Duration(c.Deadline.Margin), Duration(f.Lead))
+	if c.Deadline.Margin >= c.Deadline.Ahead {
+		bad("deadline.margin", "%s leaves no time to copy: set it below deadline.ahead (%s)",
+			Duration(c.Deadline.Margin), Duration(c.Deadline.Ahead))
+	}
+	for _, l := range c.Providers.leads() {
+		if l.used && c.Deadline.Margin >= l.time {
+			bad("deadline.margin", "%s leaves no time to copy: set it below %s (%s)", Duration(c.Deadline.Margin), l.key, Duration(l.time))
+		}
 	}
 	if b := c.Migrate.Backoff; b.Max < b.Initial {
 		bad("migrate.backoff.max", "%s is less than the first pause: set it to at least migrate.backoff.initial (%s)",
