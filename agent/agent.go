@@ -51,15 +51,23 @@ type Agent struct {
 	metrics  *status.Metrics
 	store    *journal.Store
 	pinLimit *shuffle.Limit
-	sources  []providers.Source
+	handled  *handled
+	detector *detector // nil: nothing is to be found out
+	deps     Deps      // of sources that start later
+
+	// mirrorWanted is told of notices that are a reason to copy ahead (see config.Notices), and again when one is
+	// withdrawn. It must not block. nil: nothing copies ahead.
+	mirrorWanted func(n providers.Notice)
 
 	started  time.Time
 	stopping atomic.Bool // no new rescue begins
 
-	mu      sync.Mutex
-	running *rescue
-	seen    []executor.Executor
-	last    string // id of the last report
+	mu       sync.Mutex
+	running  *rescue
+	sources  []providers.Source // those that run; more may come
+	seen     []executor.Executor
+	detected string // what is known of the cloud
+	last     string // id of the last report
 }
 
 // New wires an agent. It opens the state folder, so two agents can't be made with the same one at the
@@ -83,13 +91,16 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 		cfg: cfg, log: d.Log, registry: d.Registry, version: d.Version, dialer: d.Dialer, proc: d.Proc,
 		finder: executor.Finder{Proc: d.Proc, Addresses: cfg.Node.Addresses},
 		known:  known, metrics: status.NewMetrics(d.Registry), store: store,
-		pinLimit: shuffle.NewLimit(cfg.Migrate.MaxPinned), sources: d.Sources, started: time.Now(),
+		pinLimit: shuffle.NewLimit(cfg.Migrate.MaxPinned), sources: d.Sources, handled: &handled{}, deps: d, started: time.Now(),
 	}
 	a.scanner = executor.NewScanner(a.finder)
 	if a.sources == nil {
-		a.sources, err = newSources(cfg, d)
+		if a.sources, err = newSources(cfg, d); err != nil {
+			return nil, err
+		}
+		a.detector = newDetector(cfg, d.Log)
 	}
-	return a, err
+	return a, nil
 }
 
 // Run is the daemon. It first finishes what an earlier run of it left, then acts on notices until stop
@@ -109,21 +120,19 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 		}
 		stopIntake()
 	})
-	failed := make(chan error, len(a.sources)+1)
-	if err := a.serve(life, &background, failed); err != nil {
+	in := &inlet{Agent: a, notices: make(chan providers.Notice, 16), failed: make(chan error, 1), background: &background}
+	defer a.openDrills().Close()
+	if err := a.serve(life, &background, in.failed); err != nil {
 		return err
 	}
 	background.Go(func() { a.watchExecutors(intake) })
 	background.Go(func() { a.store.Acted("") }) // so that a notice does not wait for the disk
-	notices := make(chan providers.Notice, 16)
-	for _, s := range a.sources {
-		background.Go(func() {
-			if err := s.Run(intake, notices); err != nil && intake.Err() == nil {
-				failed <- fmt.Errorf("notice source %s: %w", s.Name(), err)
-			}
-		})
+	in.watch(intake, a.watched())
+	if a.detector != nil {
+		a.setDetection(a.detector.searching())
+		background.Go(func() { in.detect(intake) })
 	}
-	return newDispatcher(a).run(ctx, intake, notices, failed)
+	return newDispatcher(a).run(ctx, intake, in.notices, in.failed)
 }
 
 // Request is a rescue that somebody asks for by hand.
@@ -156,9 +165,9 @@ func (a *Agent) Rescue(ctx context.Context, r Request) (*report.Report, error) {
 	now := time.Now()
 	n := providers.Notice{
 		ID: "command-" + now.UTC().Format("20060102T150405.000000000"), Source: "command", Kind: providers.Drain,
-		Executors: r.Executors, Deadline: r.Deadline, Seen: now,
+		App: r.App, Executors: r.Executors, Deadline: r.Deadline, Seen: now,
 	}
-	return a.execute(ctx, order{notice: n, app: r.App, dryRun: r.DryRun, progress: r.Progress})
+	return a.execute(ctx, order{notices: []providers.Notice{n}, dryRun: r.DryRun, progress: r.Progress})
 }
 
 // unambiguous: executor ids are unique within one application only.

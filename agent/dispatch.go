@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,42 +13,48 @@ import (
 	"github.com/lifeboat/lifeboat/providers"
 )
 
-// What is made of a notice.
-const (
-	noticeRescue    = "rescue"
-	noticeMerged    = "merged"    // part of the running rescue
-	noticeRepeated  = "repeated"  // was acted on before
-	noticeRecorded  = "recorded"  // no reason to end anything
-	noticeWithdrawn = "withdrawn" // ends a rescue that has told nobody yet; any other is finished
-)
-
 // dispatcher decides what each notice leads to, and runs one rescue after the other. Only its own goroutine
 // uses it.
 type dispatcher struct {
 	*Agent
-	done     chan struct{} // gets a value when the running rescue has ended
-	busy     bool
-	waiting  []providers.Notice // for the end of the running rescue, or until a journal can be begun
-	again    <-chan time.Time   // when to try again to begin one; nil: nothing is to be tried
-	trouble  string             // why none could be begun
-	caughtUp bool               // nothing is left of earlier runs of the agent
-	later    <-chan time.Time   // when to look again whether something is; nil: now
-	resumed  string             // the last rescue that was taken up
+	policy    policy
+	done      chan struct{} // gets a value when the running rescue has ended
+	busy      bool
+	current   *rescue            // that runs, or ran last
+	waiting   []providers.Notice // for the end of the running rescue, or until a journal can be begun
+	scheduled []providers.Notice // until their rescue begins; a restarted agent hears of them again from their source
+	due       <-chan time.Time   // when to look at those again
+	recast    string             // the rescue that goes on for what waits, too
+	again     <-chan time.Time   // when to try again to begin one; nil: nothing is to be tried
+	trouble   string             // why none could be begun
+	caughtUp  bool               // nothing is left of earlier runs of the agent
+	later     <-chan time.Time   // when to look again whether something is; nil: now
+	resumed   string             // the last rescue that was taken up
+	rehearsal rehearsal          // of drills that do nothing
+	helpers   sync.WaitGroup     // that end with the rescues' context
 }
 
 // busyPause is the pause between attempts to go on with a rescue that another process may be at: an agent that is being
 // replaced, or a rescue by hand.
 const busyPause = time.Second
 
-func newDispatcher(a *Agent) *dispatcher { return &dispatcher{Agent: a, done: make(chan struct{}, 1)} }
+func newDispatcher(a *Agent) *dispatcher {
+	return &dispatcher{
+		Agent: a, policy: policy{kinds: a.cfg.Notices, ahead: a.cfg.Deadline.Ahead},
+		done: make(chan struct{}, 1), rehearsal: rehearsal{done: make(chan struct{}, 1)},
+	}
+}
 
 // run goes on until intake ends or something has failed that can't be mended; then the running rescue goes on for
 // shutdown.grace, or until ctx ends.
 func (d *dispatcher) run(ctx, intake context.Context, notices <-chan providers.Notice, failed <-chan error) error {
 	rescues, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer d.helpers.Wait()
+	defer cancel()
 	for {
 		d.next(rescues)
+		d.rehearse(rescues)
 		select {
 		case err := <-failed:
 			d.log.Error("the agent can't go on", zap.Error(err))
@@ -55,13 +62,17 @@ func (d *dispatcher) run(ctx, intake context.Context, notices <-chan providers.N
 			d.drain(ctx, cancel)
 			return err
 		case <-d.done:
-			d.busy = false
+			d.ended()
+		case <-d.rehearsal.done:
+			d.rehearsal.busy = false
+		case <-d.due:
+			d.due = nil
 		case <-d.again:
 			d.again = nil
 		case <-d.later:
 			d.later = nil
 		case n := <-notices:
-			d.take(n)
+			d.take(intake, n)
 		case <-intake.Done():
 			d.drain(ctx, cancel)
 			return nil
@@ -87,39 +98,78 @@ func (d *dispatcher) drain(ctx context.Context, cancel context.CancelFunc) {
 	<-d.done
 }
 
-// next begins a rescue if none runs: for a notice that waits, or else what an earlier run of the agent left.
+// next begins a rescue if none runs: for the notices that wait, or else what an earlier run of the agent left.
 func (d *dispatcher) next(ctx context.Context) {
-	for !d.busy && d.again == nil && len(d.waiting) > 0 {
-		n := d.waiting[0]
-		d.waiting = d.waiting[1:]
-		if d.store.Acted(n.ID) {
-			continue
-		}
-		r, err := d.begin(order{notice: n})
-		if err != nil {
-			d.postpone(n, err)
-			return
-		}
-		d.start(ctx, r)
+	d.ripen(ctx)
+	if d.busy || d.again != nil {
+		return
 	}
-	if !d.busy && d.again == nil && d.later == nil && !d.caughtUp {
+	d.waiting = slices.DeleteFunc(d.waiting, func(n providers.Notice) bool { return d.store.Acted(n.ID) })
+	switch {
+	case d.recast != "":
+		d.begin(ctx, order{resume: &journal.Replay{ID: d.recast}, notices: d.waiting})
+	case len(d.waiting) > 0:
+		d.begin(ctx, order{notices: d.waiting})
+	case d.later == nil && !d.caughtUp:
 		d.resume(ctx)
 	}
 }
 
-// postpone keeps a notice for which no rescue could be begun: a disk may be full for a moment, and a rescue by hand
-// may be running.
-func (d *dispatcher) postpone(n providers.Notice, err error) {
-	if time.Until(n.Deadline) <= 0 {
-		d.log.Error("no rescue could be begun before the deadline", zap.String("notice", n.ID), zap.Error(err))
+// begin makes one rescue for all notices that wait.
+func (d *dispatcher) begin(ctx context.Context, o order) {
+	// A real notice is what the rescue is for; drills are along.
+	slices.SortStableFunc(o.notices, func(a, b providers.Notice) int {
+		switch {
+		case a.Drill == b.Drill:
+			return 0
+		case a.Drill:
+			return 1
+		}
+		return -1
+	})
+	r, err := d.Agent.begin(o)
+	if err != nil {
+		d.postpone(err)
 		return
 	}
+	d.waiting, d.recast = nil, ""
+	d.start(ctx, r)
+}
+
+// postpone keeps the notices for which no rescue could be begun: a disk may be full for a moment, and a rescue by hand
+// may be running.
+func (d *dispatcher) postpone(err error) {
 	if text := err.Error(); text != d.trouble {
 		d.trouble = text
-		d.log.Warn("no rescue can be begun yet", zap.String("notice", n.ID), zap.Error(err))
+		d.log.Warn("no rescue can be begun yet", zap.Strings("notices", ids(d.waiting)), zap.Error(err))
 	}
-	d.waiting = slices.Insert(d.waiting, 0, n)
+	d.waiting = slices.DeleteFunc(d.waiting, func(n providers.Notice) bool {
+		late := time.Until(n.Deadline) <= 0
+		if late {
+			d.log.Error("no rescue could be begun before the deadline", zap.String("notice", n.ID), zap.Error(err))
+		}
+		return late
+	})
+	if len(d.waiting) == 0 && d.recast != "" { // it is one like any other that an earlier run has left
+		d.recast, d.caughtUp, d.resumed = "", false, ""
+	}
 	d.again = time.After(retryPause)
+}
+
+func ids(list []providers.Notice) []string {
+	all := make([]string, len(list))
+	for i, n := range list {
+		all[i] = n.ID
+	}
+	return all
+}
+
+// ended notes the end of the running rescue.
+func (d *dispatcher) ended() {
+	d.busy = false
+	if d.current.isRecast() {
+		d.recast = d.current.journal.ID()
+	}
 }
 
 // resume goes on with a rescue that an earlier run of the agent had begun and not finished, the newest first.
@@ -132,7 +182,7 @@ func (d *dispatcher) resume(ctx context.Context) {
 		d.caughtUp = true
 		return
 	}
-	r, err := d.begin(order{resume: replay})
+	r, err := d.Agent.begin(order{resume: replay})
 	var busy *journal.BusyError
 	switch {
 	case errors.As(err, &busy):
@@ -149,56 +199,15 @@ func (d *dispatcher) resume(ctx context.Context) {
 
 // start carries a rescue out in the background. Nothing that goes wrong in it ends the daemon.
 func (d *dispatcher) start(ctx context.Context, r *rescue) {
-	d.busy, d.trouble = true, ""
-	d.waiting = slices.DeleteFunc(d.waiting, r.merge)
+	d.busy, d.trouble, d.current = true, "", r
 	go func() {
-		if _, err := d.carryOut(ctx, r); err != nil {
+		rep, err := d.carryOut(ctx, r)
+		if err != nil {
 			r.log.Error("rescue failed", zap.Error(err))
+		}
+		if rep != nil && err == nil {
+			d.helpers.Go(func() { d.acknowledge(ctx, r, rep) })
 		}
 		d.done <- struct{}{}
 	}()
-}
-
-// take decides what a notice leads to.
-func (d *dispatcher) take(n providers.Notice) {
-	if n.Deadline.IsZero() {
-		n.Deadline = time.Now().Add(d.cfg.Deadline.Default)
-	}
-	what := d.judge(n)
-	d.metrics.Notice(n, what)
-	d.log.Info("notice", zap.String("notice", n.ID), zap.String("kind", string(n.Kind)),
-		zap.Time("deadline", n.Deadline), zap.String("leads to", what))
-	same := func(w providers.Notice) bool { return w.ID == n.ID }
-	switch what {
-	case noticeWithdrawn:
-		d.waiting = slices.DeleteFunc(d.waiting, same)
-	case noticeRescue:
-		if i := slices.IndexFunc(d.waiting, same); i >= 0 {
-			d.waiting[i] = n
-		} else {
-			d.waiting = append(d.waiting, n)
-		}
-	}
-}
-
-func (d *dispatcher) judge(n providers.Notice) string {
-	d.mu.Lock()
-	running := d.running
-	d.mu.Unlock()
-	switch {
-	case n.Withdrawn:
-		if running != nil {
-			running.withdraw(n)
-		}
-		return noticeWithdrawn
-	case n.Kind != providers.Preemption && n.Kind != providers.Drain:
-		return noticeRecorded
-	case running != nil && running.merge(n):
-		return noticeMerged
-	case running != nil && running.calledOff():
-		return noticeRescue // it came again; whether it was acted on is known when that rescue has ended
-	case d.store.Acted(n.ID):
-		return noticeRepeated
-	}
-	return noticeRescue
 }

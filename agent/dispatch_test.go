@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,8 +65,8 @@ func TestNoticeIsActedOnOnce(t *testing.T) {
 func TestOnlyPreemptionAndDrainEndAnything(t *testing.T) {
 	s, _, _, _ := usual(t, 3)
 	d := s.daemon()
-	for _, kind := range []providers.Kind{providers.Rebalance, providers.Maintenance, "", "new"} {
-		n := notice("n-"+string(kind), time.Minute)
+	for _, kind := range []providers.Kind{providers.Rebalance, providers.Maintenance, providers.Cordon, providers.Pause, "", "new"} {
+		n := notice("n-"+string(kind), time.Hour)
 		n.Kind = kind
 		s.send(n)
 	}
@@ -123,10 +124,31 @@ func TestWithdrawnAfterTellingIsFinished(t *testing.T) {
 		t.Error("the report says that it was withdrawn")
 	}
 	s.send(n)
-	s.send(notice("n2", time.Second))
-	if rep := s.report(2); rep.Notice.ID != "n2" {
-		t.Errorf("n1 was acted on twice: %s", rep.Notice.ID)
+	s.await("log: notice\t{\"notice\": \"n1\"")
+	s.awaitN("log: notice\t", 3)
+	if got := s.leads("n1"); got[len(got)-1] != noticeRepeated {
+		t.Errorf("n1 was acted on twice: %q", got)
 	}
+}
+
+// leads are the words for what was made of a notice, in the order of its coming.
+func (s *stage) leads(id string) []string {
+	var all []string
+	for _, line := range s.seen(fmt.Sprintf("log: notice\t{\"notice\": %q", id)) {
+		_, what, _ := strings.Cut(line, `"leads to": "`)
+		what, _, _ = strings.Cut(what, `"`)
+		all = append(all, what)
+	}
+	return all
+}
+
+// leadsTo waits until the last word for a notice is what is wanted.
+func (s *stage) leadsTo(id, want string) {
+	s.t.Helper()
+	s.until(fmt.Sprintf("notice %s leads to %s", id, want), func() bool {
+		got := s.leads(id)
+		return len(got) > 0 && got[len(got)-1] == want
+	})
 }
 
 func TestOneOfTwoNoticesWithdrawn(t *testing.T) {

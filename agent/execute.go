@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,8 +20,7 @@ import (
 
 // order is what one rescue is made from.
 type order struct {
-	notice   providers.Notice
-	app      string
+	notices  []providers.Notice // at least one, unless it resumes
 	dryRun   bool
 	resume   *journal.Replay // of the rescue to go on with
 	progress func(Progress)
@@ -49,74 +49,106 @@ func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
 func (a *Agent) begin(o order) (*rescue, error) {
 	r := &rescue{
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
-		metrics: a.metrics, pinLimit: a.pinLimit,
-		notice: o.notice, onlyApp: o.app, dryRun: o.dryRun, progress: o.progress,
+		metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress,
 		apps: map[string]*application{}, hosts: map[string]bool{}, gate: newGate(), began: time.Now(),
 	}
+	r.life, r.halt = context.WithCancel(context.Background())
 	for _, h := range a.cfg.Node.Addresses {
 		r.hosts[executor.NormalAddress(h)] = true
 	}
-	if err := a.openJournal(r, o); err != nil {
+	further, err := a.openJournal(r, o)
+	if err != nil {
+		r.halt()
 		return nil, err
 	}
+	r.takeNotices(further)
 	r.log = a.log.With(zap.String("rescue", r.journal.ID()))
-	r.reasons.hold = append(r.reasons.hold, r.notice.ID)
+	if r.main().Drill {
+		r.log = r.log.With(zap.Bool("drill", true))
+	}
 	if o.resume != nil {
-		r.takeUp(a.cfg.Deadline.Margin)
+		r.reasons.telling = len(r.resume.replay.Told) > 0
+		r.leftover = time.Until(r.aim.until) < a.cfg.Deadline.Margin
 	}
-	until := r.notice.Deadline
-	if r.leftover {
-		until = time.Now().Add(resumeExtra)
-	}
-	r.margin = min(a.cfg.Deadline.Margin, max(time.Until(until)/marginShare, 0))
-	r.deadline, r.stopCopying = withMovable(context.Background(), until.Add(-r.margin))
-	if err := r.journal.Begin(a.cfg.Node.Name, a.version, until); err != nil {
+	r.setDeadline(a.cfg.Deadline.Margin)
+	if err := r.journal.Begin(a.cfg.Node.Name, a.version, r.taken()); err != nil {
 		r.problem(err) // nobody is told before the journal can be written
 	}
-	a.setRunning(r)
+	for _, n := range further {
+		if err := r.journal.Merged(n); err != nil {
+			r.problem(err)
+		}
+	}
+	if !r.dryRun {
+		a.setRunning(r)
+	}
 	return r, nil
 }
 
-// openJournal begins the rescue's journal, or goes on with it.
-func (a *Agent) openJournal(r *rescue, o order) (err error) {
+// openJournal begins the rescue's journal with the first notice, or goes on with it. It returns the notices that are not
+// in it yet.
+func (a *Agent) openJournal(r *rescue, o order) (further []providers.Notice, err error) {
 	r.resume.told = a.store.Told(recentRescues)
 	if o.resume == nil {
-		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notice, journal.Scope{App: o.app, DryRun: o.dryRun})
-		return err
+		r.reasons.notices = o.notices[:1]
+		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notices[0], journal.Scope{DryRun: o.dryRun})
+		return o.notices[1:], err
 	}
 	r.journal, r.resume.replay, err = a.store.Open(o.resume.ID)
-	if err == nil {
-		maps.Copy(r.resume.told, r.resume.replay.Told)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	maps.Copy(r.resume.told, r.resume.replay.Told)
+	r.reasons.notices = holding(r.resume.replay)
+	return o.notices, nil
 }
 
-// takeUp makes the rescue what it was for the earlier run of the agent.
-func (r *rescue) takeUp(margin time.Duration) {
-	replay := r.resume.replay
-	r.notice, r.onlyApp = replay.Notice, replay.Scope.App
-	for _, n := range replay.Merged {
-		r.reasons.hold = append(r.reasons.hold, n.ID)
-		if n.Deadline.Before(r.notice.Deadline) {
-			r.notice.Deadline = n.Deadline
-		}
+// holding are the notices that a rescue was for. Journals of earlier versions have the application beside them.
+func holding(r *journal.Replay) []providers.Notice {
+	list := r.Holding()
+	for i := range list {
+		list[i].App = cmp.Or(list[i].App, r.Scope.App)
 	}
-	r.reasons.telling = len(replay.Told) > 0
-	r.leftover = time.Until(r.notice.Deadline) < margin
+	return list
+}
+
+// takeNotices makes the rescue what all its notices ask for.
+func (r *rescue) takeNotices(further []providers.Notice) {
+	for _, n := range further {
+		r.reasons.add(n)
+	}
+	for _, n := range r.reasons.notices {
+		r.reasons.hold = append(r.reasons.hold, n.ID)
+	}
+	r.notice = r.reasons.notices[0]
+	r.aim = aimOf(r.reasons.notices)
+}
+
+func (r *rescue) setDeadline(margin time.Duration) {
+	until := r.aim.until
+	if r.leftover {
+		until = time.Now().Add(resumeExtra)
+	}
+	r.margin = min(margin, max(time.Until(until)/marginShare, 0))
+	r.deadline, r.stopCopying = withMovable(context.Background(), until.Add(-r.margin))
 }
 
 // carryOut does what was begun. The report is there whatever happens.
 func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error) {
+	defer r.halt()
+	defer context.AfterFunc(ctx, r.halt)()
 	defer func() {
 		if err := r.journal.Close(); err != nil {
 			r.log.Error("journal not closed", zap.Error(err))
 		}
 	}()
-	defer a.setRunning(nil)
-	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.notice.Deadline))
-	r.run(ctx)
+	if !r.dryRun {
+		defer a.setRunning(nil)
+	}
+	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.taken()))
+	r.run(r.life)
 	r.settle()
-	return a.finish(ctx, r)
+	return a.finish(r)
 }
 
 func (a *Agent) setRunning(r *rescue) {
@@ -127,17 +159,15 @@ func (a *Agent) setRunning(r *rescue) {
 }
 
 // finish writes the report, unless the agent was stopped in the middle: then the next run of it goes on.
-func (a *Agent) finish(ctx context.Context, r *rescue) (*report.Report, error) {
+func (a *Agent) finish(r *rescue) (*report.Report, error) {
 	rep := r.makeReport(a.version)
 	var err error
 	switch {
 	case r.calledOff():
 		err = r.recordWithdrawn()
-	case ctx.Err() != nil && !r.dryRun:
+	case r.life.Err() != nil && !r.dryRun:
 		rep.Interrupted = true
-		a.metrics.Rescued(rep)
-		r.log.Warn("rescue interrupted")
-		return rep, r.journal.Interrupted("the agent was stopped")
+		return rep, a.interrupted(r, rep)
 	}
 	err = errors.Join(err, report.Write(a.cfg.State, rep), r.journal.Done(string(rep.Outcome), rep.ExitCode()))
 	a.metrics.Rescued(rep)
@@ -157,15 +187,26 @@ func (a *Agent) finish(ctx context.Context, r *rescue) (*report.Report, error) {
 	return rep, nil
 }
 
+// interrupted notes why the rescue goes on later.
+func (a *Agent) interrupted(r *rescue, rep *report.Report) error {
+	if r.isRecast() {
+		r.log.Info("rescue interrupted: it goes on for all notices that there are now")
+		return r.journal.Interrupted("what it is for has changed")
+	}
+	a.metrics.Rescued(rep)
+	r.log.Warn("rescue interrupted")
+	return r.journal.Interrupted("the agent was stopped")
+}
+
 // makeReport puts together what all applications did.
 func (r *rescue) makeReport(version string) *report.Report {
-	at, _ := r.deadline.Deadline()
+	main, others := r.split()
 	rep := &report.Report{
-		ID: r.journal.ID(), Node: r.cfg.Node.Name, Version: version, Notice: r.notice, DryRun: r.dryRun,
-		Began: r.began, Ended: time.Now(), Deadline: at.Add(r.margin), Withdrawn: r.calledOff(),
+		ID: r.journal.ID(), Node: r.cfg.Node.Name, Version: version, Notice: main, Merged: others, DryRun: r.dryRun,
+		Began: r.began, Ended: time.Now(), Deadline: r.taken(), Withdrawn: r.calledOff(),
 	}
 	if r.leftover {
-		rep.Deadline = r.notice.Deadline
+		rep.Deadline = r.aim.until
 	}
 	r.mu.Lock()
 	rep.Problems = slices.Clone(r.problems)

@@ -161,8 +161,7 @@ type Progress struct {
 
 // now sums the engines' progress.
 func (r *rescue) now() Progress {
-	at, _ := r.deadline.Deadline()
-	p := Progress{ID: r.journal.ID(), Deadline: at.Add(r.margin)}
+	p := Progress{ID: r.journal.ID(), Deadline: r.taken()}
 	for _, a := range r.applications() {
 		e := a.engine.Progress()
 		p.Found = plus(p.Found, e.Found)

@@ -38,14 +38,16 @@ type rescue struct {
 	resume   resume
 	began    time.Time
 
-	notice      providers.Notice
-	onlyApp     string
+	notice      providers.Notice // that it began with
+	aim         aim              // who leaves
 	dryRun      bool
 	progress    func(Progress)
 	margin      time.Duration // copies end so long before the notice's deadline
 	deadline    *movable      // the last moment for an acknowledgement
 	stopCopying context.CancelFunc
-	stopped     atomic.Bool // the agent is being stopped: the rescue is to be resumed
+	life        context.Context    // of this run of it
+	halt        context.CancelFunc // ends life: the rescue is to be resumed
+	stopped     atomic.Bool        // that has been done
 	// leftover says that it was resumed after its deadline, on a node that lives: only executors that had been told
 	// are brought to their end. Any others may have come later, for a node that is there to stay.
 	leftover bool
@@ -130,12 +132,10 @@ func (r *rescue) discover(ctx context.Context) executor.Found {
 
 // concerns says whether an executor leaves with this rescue.
 func (r *rescue) concerns(e executor.Executor) bool {
-	return (r.onlyApp == "" || e.App == r.onlyApp) &&
-		(len(r.notice.Executors) == 0 || slices.Contains(r.notice.Executors, e.ID)) &&
-		(!r.leftover || r.resume.intent(e.App, e.ID) != "")
+	return r.aim.has(e) && (!r.leftover || r.resume.intent(e.App, e.ID) != "")
 }
 
-func (r *rescue) wholeNode() bool { return len(r.notice.Executors) == 0 && r.onlyApp == "" }
+func (r *rescue) wholeNode() bool { return r.aim.whole }
 
 // embark starts one application's rescue for each application that has something to lose here.
 func (r *rescue) embark(ctx context.Context, found executor.Found) {
@@ -155,7 +155,7 @@ func (r *rescue) embark(ctx context.Context, found executor.Found) {
 			a.staying = append(a.staying, e)
 		}
 	}
-	if (r.wholeNode() || r.onlyApp != "") && !r.leftover {
+	if !r.leftover {
 		r.embarkLeft(found.Workers)
 	}
 	for _, a := range r.applications() {
@@ -170,7 +170,7 @@ func (r *rescue) embarkLeft(workers []executor.Worker) {
 		return
 	}
 	for _, k := range r.known.list() {
-		if r.onlyApp != "" && k.App != r.onlyApp || r.lookup(k.App) != nil {
+		if !r.aim.hasAll(k.App) || r.lookup(k.App) != nil {
 			continue
 		}
 		a := r.application(k.App)
@@ -216,7 +216,9 @@ func (r *rescue) showProgress(ctx context.Context) {
 	for {
 		err := pause(ctx, progressEvery)
 		p := r.now()
-		r.metrics.SetAtRisk(p.Found.Outputs-p.Saved.Outputs-p.Lost.Outputs, p.Found.Bytes-p.Saved.Bytes-p.Lost.Bytes)
+		if !r.dryRun {
+			r.metrics.SetAtRisk(p.Found.Outputs-p.Saved.Outputs-p.Lost.Outputs, p.Found.Bytes-p.Saved.Bytes-p.Lost.Bytes)
+		}
 		if r.progress != nil {
 			r.progress(p)
 		}
@@ -235,11 +237,14 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// untilTaken is the time left until the node is taken.
-func (r *rescue) untilTaken() time.Duration {
+// taken is when the node is taken.
+func (r *rescue) taken() time.Time {
 	at, _ := r.deadline.Deadline()
-	return max(time.Until(at.Add(r.margin)), 0)
+	return at.Add(r.margin)
 }
+
+// untilTaken is the time left until then.
+func (r *rescue) untilTaken() time.Duration { return max(time.Until(r.taken()), 0) }
 
 // isHere says whether a host name is one of this node's. Within one application, executors here leave together.
 func (r *rescue) isHere(host string) bool {
@@ -251,6 +256,10 @@ func (r *rescue) isHere(host string) bool {
 func (r *rescue) problem(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.problemLocked(err)
+}
+
+func (r *rescue) problemLocked(err error) {
 	if text := err.Error(); !slices.Contains(r.problems, text) {
 		r.problems = append(r.problems, text)
 		r.log.Warn("problem", zap.Error(err))

@@ -1,8 +1,12 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -12,26 +16,139 @@ import (
 	"github.com/lifeboat/lifeboat/providers/file"
 )
 
-// newSources makes the notice sources that the configuration enables.
+// cloud is one whose metadata can be watched.
+type cloud struct {
+	name     string // as in providers.cloud
+	enabled  config.Toggle
+	endpoint string // that somebody has set, in the configuration or in the environment of its SDK
+	detect   func(ctx context.Context, endpoint string) bool
+	sources  func(d Deps) ([]providers.Source, error)
+}
+
+// clouds are all that this agent knows.
+func clouds(cfg config.Config) []cloud {
+	return []cloud{awsCloud(cfg.Providers.AWS)}
+}
+
+func awsCloud(p config.AWS) cloud {
+	return cloud{
+		name: "aws", enabled: p.Enabled, endpoint: orVariable(p.Endpoint, "AWS_EC2_METADATA_SERVICE_ENDPOINT"), detect: detectAWS,
+		sources: func(d Deps) ([]providers.Source, error) {
+			o := aws.Options{Endpoint: p.Endpoint, Interval: p.Poll, Timeout: p.Timeout, Lead: p.Lead, Log: d.Log, Metrics: d.Registry}
+			s, err := aws.NewSpot(o)
+			if errors.Is(err, aws.ErrDisabled) {
+				d.Log.Warn("EC2 metadata is not watched", zap.Error(err))
+				return nil, nil
+			}
+			return []providers.Source{s}, err
+		},
+	}
+}
+
+// detectAWS believes an endpoint that somebody has set.
+func detectAWS(_ context.Context, endpoint string) bool { return endpoint != "" }
+
+// orVariable is the endpoint, or what a variable of the cloud's SDK says.
+func orVariable(endpoint, variable string) string {
+	if endpoint != "" {
+		return endpoint
+	}
+	return os.Getenv(variable)
+}
+
+// newSources makes the notice sources that the configuration names. Those of a cloud that has to be found come later.
 func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 	var list []providers.Source
-	if p := cfg.Providers.AWS; cfg.Providers.Uses("aws", p.Enabled) {
-		s, err := aws.NewSpot(aws.Options{Interval: p.Poll, Timeout: p.Timeout, Log: d.Log, Metrics: d.Registry})
-		switch {
-		case errors.Is(err, aws.ErrDisabled):
-			d.Log.Warn("EC2 metadata is not watched", zap.Error(err))
-		case err != nil:
-			return nil, fmt.Errorf("providers.aws: %w", err)
-		default:
-			list = append(list, s)
+	for _, c := range clouds(cfg) {
+		if c.enabled != config.On && (c.enabled != config.Auto || c.name != cfg.Providers.Cloud) {
+			continue
 		}
+		found, err := c.sources(d)
+		if err != nil {
+			return nil, fmt.Errorf("providers.%s: %w", c.name, err)
+		}
+		list = append(list, found...)
 	}
-	if p := cfg.Providers.File; p.Enabled {
+	files, err := fileSources(cfg.Providers.File, d)
+	return append(list, files...), err
+}
+
+func fileSources(p config.File, d Deps) ([]providers.Source, error) {
+	var list []providers.Source
+	if p.Enabled && p.Path != "" {
 		s, err := file.New(file.Options{Path: p.Path, Lead: p.Lead, Log: d.Log, Metrics: d.Registry})
 		if err != nil {
 			return nil, fmt.Errorf("providers.file: %w", err)
 		}
 		list = append(list, s)
 	}
+	if p.Enabled && p.Folder != "" {
+		s, err := file.NewFolder(file.FolderOptions{Path: p.Folder, Lead: p.Lead, Log: d.Log, Metrics: d.Registry})
+		if err != nil {
+			return nil, fmt.Errorf("providers.file: %w", err)
+		}
+		list = append(list, s)
+	}
 	return list, nil
+}
+
+// watched are the sources that run.
+func (a *Agent) watched() []providers.Source {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.sources)
+}
+
+// inlet is where the sources of an agent send their notices.
+type inlet struct {
+	*Agent
+	notices    chan providers.Notice
+	failed     chan error
+	background *sync.WaitGroup
+}
+
+// watch runs sources until ctx ends.
+func (i *inlet) watch(ctx context.Context, sources []providers.Source) {
+	for _, s := range sources {
+		i.background.Go(func() {
+			if err := s.Run(ctx, i.notices); err != nil && ctx.Err() == nil {
+				select {
+				case i.failed <- fmt.Errorf("notice source %s: %w", s.Name(), err):
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+}
+
+// detect finds the cloud and runs its sources. It never ends the agent: without a cloud it looks again and again.
+func (i *inlet) detect(ctx context.Context) {
+	c, err := i.detector.run(ctx)
+	if err != nil {
+		return
+	}
+	found, err := c.sources(i.deps)
+	if err != nil {
+		i.log.Error("the cloud's notices can't be watched", zap.String("cloud", c.name), zap.Error(err))
+		i.setDetection(fmt.Sprintf("%s was found, but: %v", c.name, err))
+		return
+	}
+	i.log.Info("cloud found", zap.String("cloud", c.name), zap.Int("sources", len(found)))
+	i.setDetection(c.name)
+	i.mu.Lock()
+	i.sources = append(i.sources, found...)
+	i.mu.Unlock()
+	i.watch(ctx, found)
+}
+
+func (a *Agent) detection() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.detected
+}
+
+func (a *Agent) setDetection(s string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.detected = s
 }

@@ -36,6 +36,7 @@ type stage struct {
 	cfg    config.Config
 	source *script
 	dial   func(ctx context.Context, host string) error // may refuse or delay; nil: nothing of that
+	others []providers.Source                           // beside source
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced whenever something happens
@@ -65,7 +66,7 @@ func (s *stage) agent() *Agent {
 	s.t.Helper()
 	a, err := New(s.cfg, Deps{
 		Log: s.logger(), Registry: prometheus.NewRegistry(), Version: "test", Dialer: s, Proc: s.proc,
-		Sources: []providers.Source{s.source},
+		Sources: append([]providers.Source{s.source}, s.others...),
 	})
 	must(s.t, err)
 	return a
@@ -143,18 +144,24 @@ func (s *stage) await(word string) {
 
 func (s *stage) awaitN(word string, n int) {
 	s.t.Helper()
+	s.until(fmt.Sprintf("%d times %q", n, word), func() bool { return len(s.seen(word)) >= n })
+}
+
+// until waits for something that is true after some event.
+func (s *stage) until(what string, isTrue func() bool) {
+	s.t.Helper()
 	timeout := time.After(15 * time.Second)
 	for {
 		s.mu.Lock()
 		changed := s.changed
 		s.mu.Unlock()
-		if len(s.seen(word)) >= n {
+		if isTrue() {
 			return
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			s.t.Fatalf("%q did not happen %d times: %q", word, n, s.seen(""))
+			s.t.Fatalf("not in time: %s; %q", what, s.seen(""))
 		}
 	}
 }
@@ -214,10 +221,15 @@ type daemon struct {
 
 func (s *stage) daemon() *daemon {
 	s.t.Helper()
+	return s.run(s.agent())
+}
+
+func (s *stage) run(a *Agent) *daemon {
+	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	var once sync.Once
-	d := &daemon{Agent: s.agent(), stop: func() { once.Do(func() { close(stopped) }) }, kill: cancel, done: make(chan struct{})}
+	d := &daemon{Agent: a, stop: func() { once.Do(func() { close(stopped) }) }, kill: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(d.done)
 		d.err = d.Run(ctx, stopped)

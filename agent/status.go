@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/lifeboat/lifeboat/agent/drill"
 	"github.com/lifeboat/lifeboat/agent/status"
 	"github.com/lifeboat/lifeboat/providers"
 )
@@ -39,11 +40,11 @@ func (a *Agent) Status(context.Context) status.Status {
 	if err := a.store.Writable(); err != nil {
 		s.State.Error = err.Error()
 	}
-	for _, source := range a.sources {
-		if r, ok := source.(providers.Sight); ok {
-			s.Sources = append(s.Sources, r.Health())
-		}
+	for _, source := range a.watched() {
+		s.Sources = append(s.Sources, viewOf(source))
 	}
+	s.Notices = a.handled.all()
+	s.Detection = a.detection()
 	a.mu.Lock()
 	running, seen := a.running, a.seen
 	s.LastReport = a.last
@@ -57,10 +58,20 @@ func (a *Agent) Status(context.Context) status.Status {
 	return s
 }
 
+// viewOf is what a source sees.
+func viewOf(source providers.Source) status.Source {
+	v := status.Source{Drills: source.Name() == drill.Source}
+	if sight, ok := source.(providers.Sight); ok {
+		v.Health, v.Notices = sight.Health(), sight.Notices()
+	}
+	v.Source = source.Name()
+	return v
+}
+
 func (r *rescue) status() *status.Rescue {
 	p := r.now()
 	s := &status.Rescue{
-		ID: p.ID, Notice: r.notice, Began: r.began, Deadline: p.Deadline, SecondsLeft: time.Until(p.Deadline).Seconds(),
+		ID: p.ID, Notice: r.main(), Began: r.began, Deadline: p.Deadline, SecondsLeft: time.Until(p.Deadline).Seconds(),
 		Found: p.Found.Outputs, Saved: p.Saved.Outputs, Lost: p.Lost.Outputs,
 		FoundBytes: p.Found.Bytes, SavedBytes: p.Saved.Bytes, LostBytes: p.Lost.Bytes,
 	}

@@ -174,7 +174,7 @@ func (p *Poller) wait(ctx context.Context, start time.Time) error {
 // sameNotice compares all that a reader could act on; Seen is no such thing.
 func sameNotice(a, b Notice) bool {
 	return a.ID == b.ID && a.Source == b.Source && a.Kind == b.Kind && a.App == b.App && slices.Equal(a.Executors, b.Executors) &&
-		a.Deadline.Equal(b.Deadline) && a.Withdrawn == b.Withdrawn && a.Drill == b.Drill
+		a.Deadline.Equal(b.Deadline) && a.Withdrawn == b.Withdrawn && a.Drill == b.Drill && a.DryRun == b.DryRun
 }
 
 // outage logs when an origin goes away and when it is back, and nothing in between.

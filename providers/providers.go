@@ -21,6 +21,15 @@ const (
 	Pause       Kind = "pause"       // the machine stands still or is moved for seconds, and stays
 )
 
+// Label is the kind as a metric label: one that is not known is "other", so that an origin can't make up labels.
+func (k Kind) Label() string {
+	switch k {
+	case Preemption, Drain, Rebalance, Maintenance, Cordon, Pause:
+		return string(k)
+	}
+	return "other"
+}
+
 // Notice says that this node, or some executors on it, go away. It is a fact as its origin tells it: what is done about
 // it, and when, is the reader's business.
 type Notice struct {
@@ -39,6 +48,8 @@ type Notice struct {
 	Seen      time.Time `json:"seen"` // when the source read it
 	Withdrawn bool      `json:"withdrawn,omitempty"`
 	Drill     bool      `json:"drill,omitempty"`
+	// DryRun is a drill that only looks: nobody is told, nothing is copied or ended.
+	DryRun bool `json:"dryRun,omitempty"`
 }
 
 // Source watches one origin of notices.

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"reflect"
+	"time"
+)
 
 // Values of Providers.Cloud beside the names of the clouds.
 const (
@@ -120,6 +123,17 @@ type Notices struct {
 	Rebalance   string `yaml:"rebalance" doc:"A preemption has become likely." oneof:"rescue|mirror|record"`
 	Cordon      string `yaml:"cordon" doc:"Nothing new is to start on the node, and nothing has to go yet." oneof:"rescue|mirror|record"`
 	Pause       string `yaml:"pause" doc:"The machine stands still or moves for seconds, and stays." oneof:"rescue|mirror|record"`
+}
+
+// Act is what a kind of notice leads to; "" for a kind that is not known.
+func (n Notices) Act(kind string) string {
+	act := ""
+	visit(reflect.ValueOf(n), "", func(f field) {
+		if f.name == kind {
+			act = f.value.String()
+		}
+	}, nil)
+	return act
 }
 
 func defaultProviders() Providers {

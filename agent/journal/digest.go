@@ -38,6 +38,27 @@ func (s *Store) Told(n int) map[Executor]Told {
 	return all
 }
 
+// Last is the newest rescue that was finished, or nil. Dry runs, and rescues that ended because their notices were
+// withdrawn, have done nothing and are left out.
+func (s *Store) Last() (*Replay, error) {
+	all, err := IDs(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range slices.Backward(all) {
+		if !s.endsDone(id) {
+			continue
+		}
+		r, err := s.Read(id)
+		if err != nil {
+			s.passOver(id, err)
+		} else if r.Done != nil && !r.Withdrawn && !r.Scope.DryRun {
+			return r, nil
+		}
+	}
+	return nil, nil
+}
+
 // newest lists the last n rescues, oldest first; all when n is 0.
 func (s *Store) newest(n int) []string {
 	ids, err := IDs(s.dir)

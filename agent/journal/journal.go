@@ -71,8 +71,8 @@ func (j *Journal) Merged(n providers.Notice) error {
 	return j.write(record{Type: typeMerged, Notice: &n})
 }
 
-// Withdrawn notes that a notice of this rescue was taken back, and that the rescue ends because of it without
-// having done anything. The same notice is acted on when it comes again.
+// Withdrawn notes that a notice of this rescue was taken back before anybody was told. The same notice is acted on
+// when it comes again. When none is left, the rescue has ended without having done anything.
 func (j *Journal) Withdrawn(n providers.Notice) error {
 	return j.write(record{Type: typeWithdrawn, Notice: &n})
 }

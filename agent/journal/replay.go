@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/lifeboat/lifeboat/migrate"
@@ -88,19 +89,37 @@ type Replay struct {
 	Lost        map[migrate.OutputID]Lost
 	Ended       map[Executor]Ended
 	Interrupted bool  // the last run said that it stops early
-	Withdrawn   bool  // nothing was done, because the notice was taken back
+	Withdrawn   bool  // nothing was done, because every notice was taken back
 	Done        *Done // nil: not finished
 	// Damage lists the lines that could not be read. All others were.
 	Damage []*Damage
 	// Cut is how many bytes of a half-written last line were left out.
 	Cut int
 
+	gone    map[string]bool // ids of notices that were taken back
 	targets map[int]migrate.Target
 	end     int64 // where the next record goes: after the last whole line
 }
 
 // Finished is true when nothing is left to do for this rescue.
 func (r *Replay) Finished() bool { return r.Done != nil || r.Withdrawn }
+
+// Holding are the notices that the rescue is for and that were not taken back, in the order in which they came, each as it was
+// written last.
+func (r *Replay) Holding() []providers.Notice {
+	var list []providers.Notice
+	for _, n := range append([]providers.Notice{r.Notice}, r.Merged...) {
+		if r.gone[n.ID] {
+			continue
+		}
+		if i := slices.IndexFunc(list, func(m providers.Notice) bool { return m.ID == n.ID }); i >= 0 {
+			list[i] = n
+		} else {
+			list = append(list, n)
+		}
+	}
+	return list
+}
 
 // errEmpty: the agent ended before the notice was on disk, so nothing was done.
 var errEmpty = errors.New("empty journal: nothing was begun")
@@ -111,7 +130,7 @@ func replay(file string, in io.Reader) (*Replay, error) {
 	r := &Replay{
 		Told: map[Executor]Told{}, Ended: map[Executor]Ended{},
 		Saved: map[migrate.OutputID]Saved{}, Lost: map[migrate.OutputID]Lost{},
-		targets: map[int]migrate.Target{},
+		gone: map[string]bool{}, targets: map[int]migrate.Target{},
 	}
 	lines := bufio.NewReaderSize(in, 64<<10)
 	for n := 1; ; n++ {
@@ -180,6 +199,7 @@ func (r *Replay) apply(rec *record) error {
 		r.Scope = Scope{App: rec.App, DryRun: rec.DryRun}
 	case typeMerged:
 		r.Merged = append(r.Merged, *rec.Notice)
+		delete(r.gone, rec.Notice.ID)
 	case typeBegin:
 		r.Begins++
 		r.Interrupted = false
@@ -194,7 +214,8 @@ func (r *Replay) apply(rec *record) error {
 	case typeTellIntent, typeTold, typeEndIntent, typeEnded:
 		r.applyExecutor(rec)
 	case typeWithdrawn:
-		r.Withdrawn = true
+		r.gone[rec.Notice.ID] = true
+		r.Withdrawn = len(r.Holding()) == 0
 	case typeInterrupted:
 		r.Interrupted = true
 	case typeDone:

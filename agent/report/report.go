@@ -62,14 +62,16 @@ func (a *Amount) plus(b Amount) {
 
 // Report is one rescue. In a dry run, saved and lost are what would have been.
 type Report struct {
-	ID       string           `json:"id"`
-	Node     string           `json:"node"`
-	Version  string           `json:"version"` // of the agent
-	Notice   providers.Notice `json:"notice"`
-	DryRun   bool             `json:"dryRun,omitempty"`
-	Began    time.Time        `json:"began"`
-	Ended    time.Time        `json:"ended"`
-	Deadline time.Time        `json:"deadline"` // when the node is taken
+	ID      string           `json:"id"`
+	Node    string           `json:"node"`
+	Version string           `json:"version"` // of the agent
+	Notice  providers.Notice `json:"notice"`
+	// Merged are further notices that this rescue served too.
+	Merged   []providers.Notice `json:"merged,omitempty"`
+	DryRun   bool               `json:"dryRun,omitempty"`
+	Began    time.Time          `json:"began"`
+	Ended    time.Time          `json:"ended"`
+	Deadline time.Time          `json:"deadline"` // when the node is taken
 	// SecondsLeft is the time from the end of the rescue to the deadline; negative when it was missed.
 	SecondsLeft float64 `json:"secondsLeft"`
 	Outcome     Outcome `json:"outcome"`
@@ -80,10 +82,20 @@ type Report struct {
 	Runs         int           `json:"runs,omitempty"` // how many runs of the agent worked on it, when more than one
 	Phases       []Phase       `json:"phases"`
 	Applications []Application `json:"applications"`
+	// Acknowledged are the notices whose clouds were told that this node may go, and how that went.
+	Acknowledged []Acknowledgement `json:"acknowledged,omitempty"`
 	// Skipped are files that look like map outputs and are none that could be sent.
 	Skipped []Skipped `json:"skipped,omitempty"`
 	// Problems are what went wrong beside the outputs, each once, in words.
 	Problems []string `json:"problems,omitempty"`
+}
+
+// Acknowledgement is what a cloud was told after a rescue that saved everything.
+type Acknowledgement struct {
+	Notice string    `json:"notice"`
+	Source string    `json:"source"`
+	At     time.Time `json:"at"`
+	Error  string    `json:"error,omitempty"` // why it was not taken; the node then goes at its deadline
 }
 
 // Phase is how long one part of the rescue took. Of several applications that went side by side, the slowest counts.

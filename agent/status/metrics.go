@@ -1,6 +1,7 @@
 package status
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,7 @@ type Metrics struct {
 	bytes             *prometheus.CounterVec
 	retries           *prometheus.CounterVec
 	notices           *prometheus.CounterVec
+	acknowledged      *prometheus.CounterVec
 	executors         prometheus.Gauge
 	outputsAtRisk     prometheus.Gauge
 	bytesAtRisk       prometheus.Gauge
@@ -46,7 +48,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	// The lead times of the clouds: from a missed deadline to two minutes and more.
 	leadBuckets := []float64{0, 1, 2, 5, 10, 20, 30, 60, 90, 120, 300}
 	m := &Metrics{
-		rescues:           f.counters("rescues_total", "Rescues that ended, by outcome.", "outcome"),
+		rescues:           f.counters("rescues_total", "Rescues that ended, by outcome, and whether it was a drill.", "outcome", "drill"),
 		running:           f.gauge("rescue_running", "1 while a rescue runs."),
 		phaseSeconds:      f.histograms("rescue_phase_seconds", "How long the phases of rescues took.", prometheus.ExponentialBuckets(0.01, 3, 10), "phase"),
 		secondsLeft:       f.histogram("rescue_seconds_left", "Time from the end of a rescue to its deadline.", leadBuckets),
@@ -55,7 +57,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		outputs:           f.counters("outputs_total", "Map outputs by result.", "result"),
 		bytes:             f.counters("bytes_total", "Bytes of map outputs by result.", "result"),
 		retries:           f.counters("copy_retries_total", "Copies that failed and were begun again, by kind of error.", "kind"),
-		notices:           f.counters("notices_handled_total", "Notices by source and by what was made of them.", "source", "result"),
+		notices:           f.counters("notices_handled_total", "Notices by source, kind, what was made of them, and whether it was a drill.", "source", "kind", "result", "drill"),
+		acknowledged:      f.counters("notices_acknowledged_total", "Notices whose cloud was told that the node may go, by source and by whether it took that.", "source", "result"),
 		executors:         f.gauge("executors", "Spark executors that run on this node."),
 		outputsAtRisk:     f.gauge("outputs_at_risk", "Map outputs of the running rescue that are neither saved nor lost yet."),
 		bytesAtRisk:       f.gauge("bytes_at_risk", "Bytes of the map outputs that are neither saved nor lost yet."),
@@ -70,7 +73,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // init makes the series of known label values appear with 0, so that the first event is an increase.
 func (m *Metrics) init() {
 	for _, o := range []report.Outcome{report.All, report.Some, report.None, report.Nothing} {
-		m.rescues.WithLabelValues(string(o))
+		for _, drill := range []bool{false, true} {
+			m.rescues.WithLabelValues(string(o), strconv.FormatBool(drill))
+		}
 	}
 	for _, r := range []string{saved, lost, unsaved} {
 		m.outputs.WithLabelValues(r)
@@ -101,9 +106,19 @@ func (m *Metrics) SetAtRisk(outputs int, bytes int64) {
 	m.bytesAtRisk.Set(float64(bytes))
 }
 
-// Notice counts a notice by what was made of it: rescue, merged, repeated, recorded, withdrawn.
+// Notice counts a notice by what was made of it: rescue, merged, widens, scheduled, mirrored, recorded, repeated, rehearsed,
+// withdrawn.
 func (m *Metrics) Notice(n providers.Notice, result string) {
-	m.notices.WithLabelValues(n.Source, result).Inc()
+	m.notices.WithLabelValues(n.Source, n.Kind.Label(), result, strconv.FormatBool(n.Drill)).Inc()
+}
+
+// Acknowledged counts a notice whose cloud was told that the node may go, and whether it took that.
+func (m *Metrics) Acknowledged(source string, ok bool) {
+	result := "ok"
+	if !ok {
+		result = "failed"
+	}
+	m.acknowledged.WithLabelValues(source, result).Inc()
 }
 
 // Reacted notes the time from the moment when a source saw a notice to the first byte sent.
@@ -139,7 +154,7 @@ func (m *Metrics) Rescued(r *report.Report) {
 	if r.DryRun {
 		return
 	}
-	m.rescues.WithLabelValues(string(r.Outcome)).Inc()
+	m.rescues.WithLabelValues(string(r.Outcome), strconv.FormatBool(r.Notice.Drill)).Inc()
 	m.secondsLeft.Observe(max(r.SecondsLeft, 0))
 	m.lastSecondsLeft.Set(r.SecondsLeft)
 	for _, a := range r.Applications {

@@ -12,8 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
-
-	"github.com/lifeboat/lifeboat/providers"
 )
 
 const (
@@ -108,7 +106,10 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		s := o.Reporter.Status(r.Context())
 		if s.Sources == nil {
-			s.Sources = []providers.Health{}
+			s.Sources = []Source{}
+		}
+		if s.Notices == nil {
+			s.Notices = []Notice{}
 		}
 		if s.Executors == nil {
 			s.Executors = []Executor{}

@@ -12,15 +12,32 @@ import (
 
 // Status is the answer of /status.
 type Status struct {
-	Version    string             `json:"version"`
-	Node       string             `json:"node"`
-	Started    time.Time          `json:"started"`
-	Stopping   bool               `json:"stopping,omitempty"` // SIGTERM has come: no new rescue begins
-	Sources    []providers.Health `json:"sources"`
-	State      StateFolder        `json:"state"`
-	Executors  []Executor         `json:"executors"`
-	Rescue     *Rescue            `json:"rescue"`               // null: none runs
-	LastReport string             `json:"lastReport,omitempty"` // id, for `lifeboat report ID`
+	Version    string      `json:"version"`
+	Node       string      `json:"node"`
+	Started    time.Time   `json:"started"`
+	Stopping   bool        `json:"stopping,omitempty"` // SIGTERM has come: no new rescue begins
+	Sources    []Source    `json:"sources"`
+	Detection  string      `json:"detection,omitempty"` // which cloud was found; "" when nobody looked for one
+	Notices    []Notice    `json:"notices"`             // the last ones, and what was made of them, oldest first
+	State      StateFolder `json:"state"`
+	Executors  []Executor  `json:"executors"`
+	Rescue     *Rescue     `json:"rescue"`               // null: none runs
+	LastReport string      `json:"lastReport,omitempty"` // id, for `lifeboat report ID`
+}
+
+// Source is a source of notices and what it sees now.
+type Source struct {
+	providers.Health
+	Notices []providers.Notice `json:"notices,omitempty"`
+	// Drills: it only takes drills, and says nothing about how well real notices are heard.
+	Drills bool `json:"drills,omitempty"`
+}
+
+// Notice is one that came, and what was made of it.
+type Notice struct {
+	providers.Notice
+	LeadsTo string    `json:"leadsTo"` // as in lifeboat_notices_handled_total
+	Since   time.Time `json:"since"`
 }
 
 // StateFolder says whether journals can be written.
@@ -57,19 +74,7 @@ type Rescue struct {
 // NotReady lists why the agent could not do its duty now; empty when it could: one source of notices
 // answers, and journals can be written.
 func (s Status) NotReady() []string {
-	reasons := []string{}
-	answers := false
-	for _, h := range s.Sources {
-		answers = answers || h.OK
-	}
-	switch {
-	case len(s.Sources) == 0:
-		reasons = append(reasons, "no source of notices is enabled")
-	case !answers:
-		for _, h := range s.Sources {
-			reasons = append(reasons, fmt.Sprintf("notice source %s does not answer: %s", h.Source, h.Error))
-		}
-	}
+	reasons := s.deaf()
 	if s.State.Error != "" {
 		reasons = append(reasons, s.State.Error)
 	}
@@ -77,4 +82,25 @@ func (s Status) NotReady() []string {
 		reasons = append(reasons, "stopping")
 	}
 	return reasons
+}
+
+// deaf lists why no notice would be heard now; empty when one source works.
+func (s Status) deaf() []string {
+	reasons := []string{}
+	for _, h := range s.Sources {
+		switch {
+		case h.Drills:
+		case h.OK:
+			return []string{}
+		default:
+			reasons = append(reasons, fmt.Sprintf("notice source %s does not answer: %s", h.Source, h.Error))
+		}
+	}
+	if len(reasons) > 0 {
+		return reasons
+	}
+	if s.Detection != "" {
+		return []string{"no source of notices runs: " + s.Detection}
+	}
+	return []string{"no source of notices is enabled"}
 }

@@ -25,7 +25,7 @@ func (f fixed) Status(context.Context) Status { return Status(f) }
 
 func healthy() Status {
 	return Status{
-		Version: "v1", Node: "n", Sources: []providers.Health{{Source: "file", OK: true}, {Source: "aws-spot", Error: "no route"}},
+		Version: "v1", Node: "n", Sources: []Source{{Health: providers.Health{Source: "file", OK: true}}, {Health: providers.Health{Source: "aws-spot", Error: "no route"}}},
 		Executors: []Executor{{App: "a", ID: "1", Host: "h", PID: 7}},
 		Rescue:    &Rescue{ID: "20261121-101502-7f3a", Found: 10, Saved: 4},
 	}
@@ -48,7 +48,7 @@ func TestPages(t *testing.T) {
 	stateless := healthy()
 	stateless.State.Error = "state folder: read-only file system"
 	silent := healthy()
-	silent.Sources[0] = providers.Health{Source: "file", Error: "not a folder"}
+	silent.Sources[0].Health = providers.Health{Source: "file", Error: "not a folder"}
 	none := healthy()
 	none.Sources = nil
 	stopping := healthy()
@@ -163,6 +163,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	m := NewMetrics(reg)
 	n := providers.Notice{Source: "file"}
 	m.Notice(n, "rescue")
+	m.Acknowledged("azure-events", false)
 	m.Reacted(time.Second)
 	m.Phase("copy", time.Second)
 	m.Retried(migrate.Gone)
@@ -184,7 +185,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	}{
 		"retries": {m.retries.WithLabelValues("gone"), 1}, "lost": {m.bytes.WithLabelValues(lost), 5},
 		"unsaved": {m.outputs.WithLabelValues(unsaved), 1}, "running": {m.running, 1}, "at risk": {m.bytesAtRisk, 20},
-		"rescues": {m.rescues.WithLabelValues("some"), 1}, "left": {m.lastSecondsLeft, -2}, "avoided": {m.recomputeAvoided, 3},
+		"rescues": {m.rescues.WithLabelValues("some", "false"), 1}, "left": {m.lastSecondsLeft, -2}, "avoided": {m.recomputeAvoided, 3},
 		"executors": {m.executors, 3}, "pinned": {m.pinned, 9},
 	} {
 		if v := testutil.ToFloat64(c.got); v != c.want {
@@ -196,7 +197,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 		t.Error("at risk after the rescue")
 	}
 	families, err := reg.Gather()
-	if err != nil || len(families) != 16 {
+	if err != nil || len(families) != 17 {
 		t.Errorf("%d families, %v", len(families), err)
 	}
 }

@@ -23,9 +23,11 @@ type request struct {
 	Deadline  *time.Time     `json:"deadline"`  // RFC 3339
 	In        string         `json:"in"`        // as "90s"; from when the file was written
 	Kind      providers.Kind `json:"kind"`      // drain when absent
-	Executors []string       `json:"executors"` // absent: the whole node
+	App       string         `json:"app"`       // absent: any application
+	Executors []string       `json:"executors"` // absent: the whole node, or all executors of app
 	Drill     bool           `json:"drill"`
-	ID        string         `json:"id"` // names the event across rewritings of the file
+	DryRun    bool           `json:"dryRun"` // with drill only
+	ID        string         `json:"id"`     // names the event across rewritings of the file
 
 	in time.Duration
 }
@@ -53,7 +55,7 @@ func decode(content string) (request, error) {
 // check finds values that make no sense, and fills in what follows from others.
 func (r *request) check() error {
 	switch r.Kind {
-	case providers.Preemption, providers.Drain, providers.Rebalance, providers.Maintenance:
+	case providers.Preemption, providers.Drain, providers.Rebalance, providers.Maintenance, providers.Cordon, providers.Pause:
 	default:
 		return fmt.Errorf("kind %.40q is not known", string(r.Kind))
 	}
@@ -69,6 +71,12 @@ func (r *request) check() error {
 	}
 	if r.ID != "" && !word(r.ID) {
 		return errors.New("id: only letters, digits and . _ : - are allowed, 128 at most")
+	}
+	if r.DryRun && !r.Drill {
+		return errors.New("dryRun: only a drill can be dry")
+	}
+	if r.App != "" && !word(r.App) {
+		return fmt.Errorf("app: %.40q is no application id", r.App)
 	}
 	if len(r.Executors) > maxExecutors {
 		return fmt.Errorf("more than %d executors", maxExecutors)

@@ -55,21 +55,22 @@ func TestDecode(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{"", "{}", `{"in":"1h","executors":["1"]}`, `{"deadline":"2030-01-02T03:04:05Z","id":"x"}`, "null", "[", `{"id":"\u0000"}`} {
+	for _, s := range []string{"", "{}", `{"in":"1h","executors":["1"]}`, `{"deadline":"2030-01-02T03:04:05Z","id":"x"}`, "null", "[", `{"id":"\u0000"}`,
+		`{"kind":"pause","app":"app-1","drill":true,"dryRun":true}`} {
 		f.Add(s)
 	}
-	s := &Source{o: Options{Lead: time.Minute}}
+	rule := rules{source: Name, lead: time.Minute}
 	f.Fuzz(func(t *testing.T, content string) {
 		r, err := decode(content)
 		if err != nil {
 			return
 		}
-		n := s.notice(r, version{content: content, mtime: time.Now()})
+		n := rule.notice(r, version{content: content, mtime: time.Now()})
 		if n.ID == "" || len(n.ID) > maxWord+len("file-") || n.Deadline.IsZero() && r.Deadline == nil || n.Source != Name {
 			t.Errorf("%q: %+v", content, n)
 		}
 		switch n.Kind {
-		case providers.Preemption, providers.Drain, providers.Rebalance, providers.Maintenance:
+		case providers.Preemption, providers.Drain, providers.Rebalance, providers.Maintenance, providers.Cordon, providers.Pause:
 		default:
 			t.Errorf("%q: kind %q", content, n.Kind)
 		}

@@ -1,0 +1,185 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/agent/journal"
+	"github.com/lifeboat/lifeboat/providers"
+)
+
+// What is made of a notice; a label of metrics.
+const (
+	noticeRescue    = "rescue"    // now
+	noticeMerged    = "merged"    // part of the running rescue
+	noticeWidens    = "widens"    // the running rescue is begun anew for it, too
+	noticeScheduled = "scheduled" // a rescue later
+	noticeMirrored  = "mirrored"  // a reason to copy ahead
+	noticeRecorded  = "recorded"  // no reason to do anything
+	noticeRepeated  = "repeated"  // was acted on before, or nothing is left to do for it
+	noticeRehearsed = "rehearsed" // a drill that does nothing
+	noticeWithdrawn = "withdrawn" // ends a rescue that has told nobody yet; any other is finished
+)
+
+// longestWait is the pause between looks at scheduled notices: timers don't follow a clock that is set anew.
+const longestWait = time.Minute
+
+// take decides what a notice leads to.
+func (d *dispatcher) take(ctx context.Context, n providers.Notice) {
+	if n.Deadline.IsZero() {
+		n.Deadline = time.Now().Add(d.cfg.Deadline.Default)
+	}
+	what := d.judge(ctx, n)
+	d.metrics.Notice(n, what)
+	d.handled.note(n, what)
+	fields := []zap.Field{
+		zap.String("notice", n.ID), zap.String("kind", string(n.Kind)), zap.Time("deadline", n.Deadline), zap.String("leads to", what),
+	}
+	if n.Drill {
+		fields = append(fields, zap.Bool("drill", true))
+	}
+	d.log.Info("notice", fields...)
+	d.forget(n.ID)
+	switch what {
+	case noticeRescue, noticeWidens:
+		d.waiting = append(d.waiting, n)
+	case noticeScheduled:
+		d.scheduled = append(d.scheduled, n)
+	case noticeRehearsed:
+		d.rehearsal.waiting = append(d.rehearsal.waiting, n)
+	case noticeMirrored:
+		d.mirror(n)
+	case noticeWithdrawn:
+		if d.policy.act(n.Kind) == config.ActMirror {
+			d.mirror(n)
+		}
+	}
+}
+
+// forget takes a notice out of all lists: something newer is known of it.
+func (d *dispatcher) forget(id string) {
+	same := func(n providers.Notice) bool { return n.ID == id }
+	d.waiting = slices.DeleteFunc(d.waiting, same)
+	d.scheduled = slices.DeleteFunc(d.scheduled, same)
+	d.rehearsal.waiting = slices.DeleteFunc(d.rehearsal.waiting, same)
+}
+
+// judge says in one word what a notice leads to.
+func (d *dispatcher) judge(ctx context.Context, n providers.Notice) string {
+	running := d.runningRescue()
+	if n.Withdrawn {
+		if running != nil {
+			running.withdraw(n)
+		}
+		return noticeWithdrawn
+	}
+	switch d.policy.act(n.Kind) {
+	case config.ActMirror:
+		return noticeMirrored
+	case config.ActRecord:
+		return noticeRecorded
+	}
+	if n.DryRun {
+		return d.once(ctx, n, noticeRehearsed)
+	}
+	if running != nil && running.holds(n.ID) || !d.policy.begins(n).After(time.Now()) {
+		return d.now(ctx, n, running)
+	}
+	return d.once(ctx, n, noticeScheduled)
+}
+
+// now is the word for a notice whose rescue is to begin.
+func (d *dispatcher) now(ctx context.Context, n providers.Notice, running *rescue) string {
+	if running == nil {
+		return d.once(ctx, n, noticeRescue)
+	}
+	switch running.merge(n) {
+	case merged:
+		return noticeMerged
+	case wider:
+		return noticeWidens
+	}
+	if running.calledOff() {
+		return noticeRescue // it came again; whether it was acted on is known when that rescue has ended
+	}
+	return d.once(ctx, n, noticeRescue)
+}
+
+// once is what, unless the notice was acted on before, or nothing is left to do for it.
+func (d *dispatcher) once(ctx context.Context, n providers.Notice, what string) string {
+	if d.store.Acted(n.ID) || what == noticeRescue && d.isDone(ctx, n) {
+		return noticeRepeated
+	}
+	return what
+}
+
+// isDone is true when a second source announces what a rescue that has ended was for: nobody is here any more who
+// was not told. A drill is no such rescue, and none is for a drill.
+func (d *dispatcher) isDone(ctx context.Context, n providers.Notice) bool {
+	last, err := d.store.Last()
+	if err != nil || last == nil || n.Drill {
+		return false
+	}
+	before := holding(last)
+	aim := aimOf(before)
+	if aim.until.Before(time.Now()) || !aim.covers(groupOf(n)) || slices.ContainsFunc(before, func(n providers.Notice) bool { return n.Drill }) {
+		return false
+	}
+	found, err := d.scanner.Scan(ctx)
+	if err != nil || len(found.Workers) > 0 && last.Done.Exit != 0 {
+		return false // what could not be saved may still be served from here
+	}
+	told := d.store.Told(recentRescues)
+	for _, e := range found.Executors {
+		if _, known := told[journal.Executor{App: e.App, ID: e.ID}]; !known && groupOf(n).has(e) {
+			return false
+		}
+	}
+	return true
+}
+
+// ripen moves notices whose time has come, and sees to another look at the others.
+func (d *dispatcher) ripen(ctx context.Context) {
+	var next time.Time
+	d.scheduled = slices.DeleteFunc(d.scheduled, func(n providers.Notice) bool {
+		at := d.policy.begins(n)
+		if at.After(time.Now()) {
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
+			return false
+		}
+		what := d.now(ctx, n, d.runningRescue())
+		d.log.Info("the time of a scheduled notice has come", zap.String("notice", n.ID), zap.Time("deadline", n.Deadline),
+			zap.String("leads to", what))
+		d.metrics.Notice(n, what)
+		d.handled.note(n, what)
+		if what == noticeRescue || what == noticeWidens {
+			d.waiting = append(d.waiting, n)
+		}
+		return true
+	})
+	d.due = nil
+	if !next.IsZero() {
+		d.due = time.After(min(time.Until(next), longestWait))
+	}
+}
+
+func (d *dispatcher) runningRescue() *rescue {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.running
+}
+
+// mirror passes a notice on to whoever copies ahead.
+func (d *dispatcher) mirror(n providers.Notice) {
+	if d.mirrorWanted == nil {
+		d.log.Warn("nothing copies ahead: the notice is only recorded", zap.String("notice", n.ID), zap.String("kind", string(n.Kind)))
+		return
+	}
+	d.mirrorWanted(n)
+}
