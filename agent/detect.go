@@ -118,24 +118,20 @@ func first(ctx context.Context, list []cloud) (cloud, bool) {
 	return cloud{}, false
 }
 
-// Words of the firmware, as the vendors document them for this very question:
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html (and sys_vendor on Nitro),
-// https://cloud.google.com/compute/docs/instances/detect-compute-engine,
-// https://learn.microsoft.com/en-us/azure/virtual-machines/instance-metadata-service (the asset tag is the same on all of Azure;
-// the vendor alone also stands for Hyper-V elsewhere).
-var firmwareWords = []struct{ file, word, cloud string }{
-	{"sys_vendor", "Amazon EC2", "aws"},
-	{"bios_vendor", "Amazon EC2", "aws"},
-	{"bios_version", "amazon", "aws"},
-	{"product_name", "Google Compute Engine", "gcp"},
-	{"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "azure"},
-	{"sys_vendor", "Alibaba Cloud", "alibaba"},
-	{"sys_vendor", "Tencent Cloud", "tencent"},
-}
-
-// firmware is the cloud that the firmware names, or "".
+// firmware is the cloud that the firmware names, or "". The words are those that the vendors document for this very question:
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html,
+// https://cloud.google.com/compute/docs/instances/detect-compute-engine, and Azure's asset tag, which is the same on all of Azure,
+// while its vendor also stands for Hyper-V elsewhere (cloud-init's DataSourceAzure relies on it).
 func firmware(folder string) string {
-	for _, w := range firmwareWords {
+	for _, w := range [...]struct{ file, word, cloud string }{
+		{"sys_vendor", "Amazon EC2", "aws"},
+		{"bios_vendor", "Amazon EC2", "aws"},
+		{"bios_version", "amazon", "aws"},
+		{"product_name", "Google Compute Engine", "gcp"},
+		{"chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77", "azure"},
+		{"sys_vendor", "Alibaba Cloud", "alibaba"},
+		{"sys_vendor", "Tencent Cloud", "tencent"},
+	} {
 		if strings.Contains(firmwareText(filepath.Join(folder, w.file)), w.word) {
 			return w.cloud
 		}
