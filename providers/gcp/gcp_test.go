@@ -179,9 +179,10 @@ func TestEtagThatNeverChanges(t *testing.T) {
 		t.Errorf("distrust %v, want %v", s.item.distrust, 2*distrustFirst)
 	}
 	fake.Behave(gcptest.Manner{Second: time.Millisecond})
-	s.item.until = time.Time{}
-	see(t, s.poll)
-	see(t, s.poll)
+	for range 2 { // the first hears of the new etag at once
+		s.item.until = time.Time{}
+		see(t, s.poll)
+	}
 	if s.item.distrust != 0 {
 		t.Errorf("distrust %v after a good long poll", s.item.distrust)
 	}
