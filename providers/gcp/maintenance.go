@@ -146,14 +146,14 @@ func decodeEvent(a answer) (providers.Kind, string, error) {
 // lookUpcoming reads the schedule when it is time to, and returns what it shows or withdraws; without an
 // answer, what it showed last.
 func (m *Maintenance) lookUpcoming(ctx context.Context) ([]providers.Notice, error) {
-	now := time.Now()
-	if now.Before(m.due) {
+	if time.Now().Before(m.due) {
 		return m.windows.Kept(), nil
 	}
 	u, date, state, err := m.readUpcoming(ctx)
 	if err != nil {
 		return m.windows.Kept(), err // and again with the next poll
 	}
+	now := time.Now()
 	skew := providers.Skew(now, date)
 	if state == shown && !u.end.IsZero() && u.end.Add(skew).Before(now) {
 		state = nothing

@@ -137,18 +137,21 @@ func newMaintenance(t *testing.T, fake *gcptest.Server, o Options) *Maintenance 
 }
 
 func TestPreemptedConformance(t *testing.T) {
+	t.Parallel()
 	providertest.Run(t, providertest.Suite{Faults: faults, New: func(t *testing.T) providertest.Rig {
 		return &preemptedRig{rig: rig{t, startFake(t)}}
 	}})
 }
 
 func TestEventConformance(t *testing.T) {
+	t.Parallel()
 	providertest.Run(t, providertest.Suite{Faults: faults, Withdraws: true, New: func(t *testing.T) providertest.Rig {
 		return &eventRig{rig{t, startFake(t)}}
 	}})
 }
 
 func TestWindowConformance(t *testing.T) {
+	t.Parallel()
 	providertest.Run(t, providertest.Suite{Faults: faults, Withdraws: true, New: func(t *testing.T) providertest.Rig {
 		return &windowRig{rig{t, startFake(t)}}
 	}})
