@@ -3,8 +3,8 @@
 package alibaba
 
 import (
+	"cmp"
 	"context"
-	"net/http"
 	"regexp"
 	"time"
 
@@ -38,13 +38,7 @@ func New(o Options) (*termination.Source, error) {
 // Detect says whether this machine runs on Alibaba Cloud: whether a metadata service at the endpoint
 // (DefaultEndpoint when "") gives out ECS tokens and, for one, the name of a region. ctx limits it.
 func Detect(ctx context.Context, endpoint string) bool {
-	if endpoint == "" {
-		endpoint = DefaultEndpoint
-	}
-	client, err := metadata.New(endpoint)
-	if err != nil {
-		return false
-	}
-	a, err := new(session).get(ctx, client, regionItem)
-	return err == nil && a.Status == http.StatusOK && regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+\s*$`).Match(a.Body)
+	return metadata.Identifies(ctx, cmp.Or(endpoint, DefaultEndpoint), func(ctx context.Context, c *metadata.Client) (metadata.Answer, error) {
+		return new(session).get(ctx, c, regionItem)
+	}, regexp.MustCompile(`^[a-z]{2,}(-[a-z0-9]+)+\s*$`))
 }

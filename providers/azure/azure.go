@@ -8,6 +8,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,24 +103,16 @@ var (
 
 // New checks the options; it opens no connection.
 func New(o Options) (*Events, error) {
-	if o.Endpoint == "" {
-		o.Endpoint = DefaultEndpoint
-	}
 	if o.Lead < 0 || o.Interval < 0 || o.Timeout < 0 || o.FirstTimeout < 0 {
 		return nil, errors.New(Name + ": negative time span")
 	}
-	for d, def := range map[*time.Duration]time.Duration{
-		&o.Lead: DefaultLead, &o.Interval: DefaultInterval, &o.Timeout: DefaultTimeout, &o.FirstTimeout: DefaultFirstTimeout,
-	} {
-		if *d == 0 {
-			*d = def
-		}
-	}
+	o.Lead, o.Interval = cmp.Or(o.Lead, DefaultLead), cmp.Or(o.Interval, DefaultInterval)
+	o.Timeout, o.FirstTimeout = cmp.Or(o.Timeout, DefaultTimeout), cmp.Or(o.FirstTimeout, DefaultFirstTimeout)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
 	o.Log = o.Log.With(zap.String("source", Name))
-	client, err := metadata.New(o.Endpoint)
+	client, err := metadata.New(cmp.Or(o.Endpoint, DefaultEndpoint))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", Name, err)
 	}

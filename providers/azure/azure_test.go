@@ -410,7 +410,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		}
 	}
 	s, err := New(Options{})
-	if err != nil || s.o.Endpoint != "http://169.254.169.254" || s.o.Interval != time.Second || s.o.FirstTimeout < 2*time.Minute || s.o.Lead != 30*time.Second {
+	if err != nil || DefaultEndpoint != "http://169.254.169.254" || s.o.Interval != time.Second || s.o.FirstTimeout < 2*time.Minute || s.o.Lead != 30*time.Second {
 		t.Errorf("defaults: %+v %v", s.o, err)
 	}
 }

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"regexp"
@@ -25,16 +26,10 @@ func header() http.Header { return http.Header{"Metadata": {"true"}} }
 // (DefaultEndpoint when "") names the Azure cloud that it belongs to. One request; ctx limits it. It
 // does not switch scheduled events on.
 func Detect(ctx context.Context, endpoint string) bool {
-	if endpoint == "" {
-		endpoint = DefaultEndpoint
-	}
-	client, err := metadata.New(endpoint)
-	if err != nil {
-		return false
-	}
-	a, err := client.Get(ctx, cloudItem, header())
 	// AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud, AzureGermanCloud.
-	return err == nil && a.Found() && regexp.MustCompile(`^Azure[A-Za-z]*Cloud$`).Match(a.Body)
+	return metadata.Identifies(ctx, cmp.Or(endpoint, DefaultEndpoint), func(ctx context.Context, c *metadata.Client) (metadata.Answer, error) {
+		return c.Get(ctx, cloudItem, header())
+	}, regexp.MustCompile(`^Azure[A-Za-z]*Cloud$`))
 }
 
 // name returns the name of this machine. It is asked until it is known, and then never again: it can't

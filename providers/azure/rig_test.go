@@ -8,7 +8,6 @@ import (
 
 	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/azure/azuretest"
-	"github.com/lifeboat/lifeboat/providers/metadata/metadatatest"
 	"github.com/lifeboat/lifeboat/providers/providertest"
 )
 
@@ -59,17 +58,10 @@ func (r *rig) SetClock(ahead time.Duration) { r.fake.Skew(ahead) }
 func (r *rig) Withdraw() { r.fake.Replace() }
 
 func (r *rig) SetFault(f providertest.Fault) {
-	switch f {
-	case providertest.None:
-		r.fake.Faults()
-	case providertest.Slow:
-		r.fake.Faults(metadatatest.Fault{Kind: metadatatest.Slow, Delay: testTimeout / 10})
-	case noService:
-		r.fake.Faults(metadatatest.Fault{Kind: metadatatest.NotFound})
-	default:
-		// The words are the same.
-		r.fake.Faults(metadatatest.Fault{Kind: metadatatest.Kind(f)})
+	if f == noService {
+		f = providertest.NotFound
 	}
+	r.fake.Set(string(f), testTimeout/10)
 }
 
 func (r *rig) Source(reg prometheus.Registerer) providers.Source {

@@ -3,6 +3,7 @@
 package tencent
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"time"
@@ -46,13 +47,7 @@ func parse(s string) (time.Time, error) {
 // Detect says whether this machine runs on Tencent Cloud: whether a metadata service at the endpoint
 // (DefaultEndpoint when "") knows it under the id of a CVM instance. One request; ctx limits it.
 func Detect(ctx context.Context, endpoint string) bool {
-	if endpoint == "" {
-		endpoint = DefaultEndpoint
-	}
-	client, err := metadata.New(endpoint)
-	if err != nil {
-		return false
-	}
-	a, err := get(ctx, client, idItem)
-	return err == nil && a.Found() && regexp.MustCompile(`^ins-[0-9a-z]{4,32}\s*$`).Match(a.Body)
+	return metadata.Identifies(ctx, cmp.Or(endpoint, DefaultEndpoint), func(ctx context.Context, c *metadata.Client) (metadata.Answer, error) {
+		return get(ctx, c, idItem)
+	}, regexp.MustCompile(`^ins-[0-9a-z]{4,32}\s*$`))
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/aws/awstest"
-	"github.com/lifeboat/lifeboat/providers/metadata/metadatatest"
 	"github.com/lifeboat/lifeboat/providers/providertest"
 	"github.com/lifeboat/lifeboat/providers/tencent/tencenttest"
 )
@@ -31,17 +30,7 @@ func newRig(t *testing.T) providertest.Rig {
 
 func (r *rig) SetClock(ahead time.Duration) { r.Skew(ahead) }
 
-func (r *rig) SetFault(f providertest.Fault) {
-	switch f {
-	case providertest.None:
-		r.Faults()
-	case providertest.Slow:
-		r.Faults(metadatatest.Fault{Kind: metadatatest.Slow, Delay: testTimeout / 10})
-	default:
-		// The words are the same.
-		r.Faults(metadatatest.Fault{Kind: metadatatest.Kind(f)})
-	}
-}
+func (r *rig) SetFault(f providertest.Fault) { r.Set(string(f), testTimeout/10) }
 
 func (r *rig) Source(reg prometheus.Registerer) providers.Source {
 	s, err := New(Options{Endpoint: r.URL(), Interval: 200 * time.Microsecond, Timeout: testTimeout, Metrics: reg})

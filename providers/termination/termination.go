@@ -5,6 +5,7 @@ package termination
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,21 +71,14 @@ var (
 
 // New checks the options; it opens no connection.
 func New(c Cloud, o Options) (*Source, error) {
-	if o.Endpoint == "" {
-		o.Endpoint = c.Endpoint
-	}
 	if o.Lead < 0 || o.Interval < 0 || o.Timeout < 0 {
 		return nil, errors.New(c.Source + ": negative time span")
 	}
-	for d, def := range map[*time.Duration]time.Duration{&o.Lead: DefaultLead, &o.Interval: DefaultInterval, &o.Timeout: DefaultTimeout} {
-		if *d == 0 {
-			*d = def
-		}
-	}
+	o.Lead, o.Interval, o.Timeout = cmp.Or(o.Lead, DefaultLead), cmp.Or(o.Interval, DefaultInterval), cmp.Or(o.Timeout, DefaultTimeout)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	client, err := metadata.New(o.Endpoint)
+	client, err := metadata.New(cmp.Or(o.Endpoint, c.Endpoint))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Source, err)
 	}

@@ -8,7 +8,6 @@
 package alibabatest
 
 import (
-	"crypto/rand"
 	"net/http"
 	"strconv"
 	"sync"
@@ -24,7 +23,6 @@ const (
 
 	tokenHeader = "X-Aliyun-Ecs-Metadata-Token"
 	ttlHeader   = "X-Aliyun-Ecs-Metadata-Token-Ttl-Seconds"
-	maxTTL      = 21600 // seconds
 
 	// Region is where the fake's instance is.
 	Region = "cn-hangzhou"
@@ -36,27 +34,19 @@ const (
 	Metadata metadatatest.Step = "metadata" // everything else
 )
 
-// Counts says what was asked so far.
-type Counts struct {
-	Tokens       int // tokens given out
-	Unauthorized int // requests refused for want of one valid token, faults not included
-}
-
 // Server is the fake. All methods may be called at any time by many goroutines.
 type Server struct {
 	*metadatatest.Server
+	metadatatest.Tokens
 
-	mu     sync.Mutex
-	at     string
-	tokens map[string]time.Time // token -> when it expires
-	life   time.Duration        // of tokens; 0: as long as was asked for
-	counts Counts
+	mu sync.Mutex
+	at string
 }
 
 // Listen returns a fake without a notice and without faults that listens on addr, as "127.0.0.1:0".
 // Close ends it.
 func Listen(addr string) (*Server, error) {
-	s := &Server{tokens: make(map[string]time.Time)}
+	s := &Server{}
 	s.Server = metadatatest.New(metadatatest.Service{
 		Serve: s.serve, Step: step, Page: page, Revoke: s.RevokeTokens,
 		False: "1999-12-31T23:59:59Z",
@@ -83,27 +73,6 @@ func (s *Server) AnnounceText(text string) {
 // Withdraw answers 404 again.
 func (s *Server) Withdraw() { s.AnnounceText("") }
 
-// RevokeTokens makes every token given out so far invalid.
-func (s *Server) RevokeTokens() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.tokens)
-}
-
-// TokenLife makes tokens expire earlier than the client was told; 0 ends that.
-func (s *Server) TokenLife(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.life = d
-}
-
-// Counts returns what was asked so far.
-func (s *Server) Counts() Counts {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.counts
-}
-
 func step(r *http.Request) metadatatest.Step {
 	if r.URL.Path == tokenPath {
 		return Token
@@ -112,50 +81,40 @@ func step(r *http.Request) metadatatest.Step {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case r.Header.Get("X-Forwarded-For") != "":
+	if r.Header.Get("X-Forwarded-For") != "" {
 		page(w, http.StatusForbidden)
-	case r.URL.Path == tokenPath:
-		s.giveToken(w, r)
-	case len(r.Header.Values(tokenHeader)) == 0:
-		// The normal mode, which this instance does not allow.
-		s.counts.Unauthorized++
-		page(w, http.StatusForbidden)
-	case !s.authorized(r.Header.Values(tokenHeader)):
-		s.counts.Unauthorized++
-		page(w, http.StatusUnauthorized)
-	default:
-		body := map[string]string{timePath: s.at, regionPath: Region}[r.URL.Path]
-		if body == "" || r.Method != http.MethodGet {
-			page(w, http.StatusNotFound)
-			return
-		}
-		metadatatest.Text(w, "text/plain", body)
-	}
-}
-
-// giveToken answers PUT /latest/api/token. The lock is held.
-func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
-	ttl, err := strconv.Atoi(r.Header.Get(ttlHeader))
-	if r.Method != http.MethodPut || err != nil || ttl < 1 || ttl > maxTTL {
-		page(w, http.StatusBadRequest)
 		return
 	}
-	life := time.Duration(ttl) * time.Second
-	if s.life > 0 {
-		life = min(life, s.life)
+	if r.URL.Path == tokenPath {
+		token, ok := s.Give(r.Header.Get(ttlHeader))
+		if !ok || r.Method != http.MethodPut {
+			page(w, http.StatusBadRequest)
+			return
+		}
+		metadatatest.Text(w, "text/plain", token)
+		return
 	}
-	token := rand.Text()
-	s.tokens[token] = time.Now().Add(life)
-	s.counts.Tokens++
-	metadatatest.Text(w, "text/plain", token)
+	if _, ok := s.Check(r, tokenHeader); !ok {
+		status := http.StatusUnauthorized
+		if r.Header.Get(tokenHeader) == "" {
+			status = http.StatusForbidden // the normal mode, which this instance does not allow
+		}
+		page(w, status)
+		return
+	}
+	s.item(w, r)
 }
 
-// authorized checks the token: there must be one, and only one. The lock is held.
-func (s *Server) authorized(tokens []string) bool {
-	return len(tokens) == 1 && time.Now().Before(s.tokens[tokens[0]])
+// item answers with a single value of the metadata.
+func (s *Server) item(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	body := map[string]string{timePath: s.at, regionPath: Region}[r.URL.Path]
+	s.mu.Unlock()
+	if body == "" || r.Method != http.MethodGet {
+		page(w, http.StatusNotFound)
+		return
+	}
+	metadatatest.Text(w, "text/plain", body)
 }
 
 func page(w http.ResponseWriter, status int) {

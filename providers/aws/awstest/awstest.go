@@ -11,8 +11,6 @@
 package awstest
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -36,7 +34,6 @@ const (
 
 	tokenHeader = "X-Aws-Ec2-Metadata-Token"
 	ttlHeader   = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
-	maxTTL      = 21600 // seconds
 
 	// falseNotice is sent where no client may believe it. Its time tells it from every real one.
 	falseNotice = `{"action": "terminate", "time": "1999-12-31T23:59:59Z"}`
@@ -63,18 +60,17 @@ type Counts struct {
 // time by many goroutines.
 type Server struct {
 	*metadatatest.Server
+	metadatatest.Tokens
 
 	mu        sync.Mutex
-	documents map[string]string    // path -> document; absent or "" is 404
-	tokens    map[string]time.Time // token -> when it expires
-	maxAge    time.Duration
+	documents map[string]string // path -> document; absent or "" is 404
 	counts    Counts
 }
 
 // New returns a fake without a notice and without faults, of an instance in no Auto Scaling group. It is an
 // http.Handler.
 func New() *Server {
-	s := &Server{tokens: make(map[string]time.Time), documents: map[string]string{
+	s := &Server{documents: map[string]string{
 		metaPath: "autoscaling/\nevents/\ninstance-id\nservices/\nspot/", instancePath: InstanceID, partitionPath: "aws", scheduledPath: "[]",
 	}}
 	s.Server = metadatatest.New(metadatatest.Service{
@@ -161,25 +157,13 @@ func stamp(at time.Time) string { return at.UTC().Format("2006-01-02T15:04:05Z")
 
 func dated(at time.Time) string { return at.UTC().Format("2 Jan 2006 15:04:05 GMT") }
 
-// RevokeTokens makes every token given out so far invalid.
-func (s *Server) RevokeTokens() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.tokens)
-}
-
-// TokenLife makes tokens expire earlier than the client was told; 0 ends that.
-func (s *Server) TokenLife(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.maxAge = d
-}
-
 // Counts returns what was asked so far.
 func (s *Server) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.counts
+	c := s.counts
+	c.Tokens, c.Unauthorized = s.Tokens.Counts()
+	return c
 }
 
 // serve answers as the metadata service does.
@@ -202,29 +186,19 @@ func (s *Server) giveToken(w http.ResponseWriter, r *http.Request) {
 		page(w, http.StatusForbidden)
 		return
 	}
-	ttl, err := strconv.Atoi(r.Header.Get(ttlHeader))
-	if err != nil || ttl < 1 || ttl > maxTTL {
+	ttl := r.Header.Get(ttlHeader)
+	token, ok := s.Give(ttl)
+	if !ok {
 		page(w, http.StatusBadRequest)
 		return
 	}
-	var b [40]byte
-	_, _ = rand.Read(b[:])
-	token := hex.EncodeToString(b[:])
-	life := time.Duration(ttl) * time.Second
-	s.mu.Lock()
-	if s.maxAge > 0 {
-		life = min(life, s.maxAge)
-	}
-	s.tokens[token] = time.Now().Add(life)
-	s.counts.Tokens++
-	s.mu.Unlock()
-	w.Header().Set(ttlHeader, strconv.Itoa(ttl))
+	w.Header().Set(ttlHeader, ttl)
 	metadatatest.Text(w, "text/plain", token)
 }
 
 // metadata answers everything below /latest/meta-data/.
 func (s *Server) metadata(w http.ResponseWriter, r *http.Request) {
-	left, ok := s.authorized(r)
+	left, ok := s.Check(r, tokenHeader)
 	if !ok {
 		page(w, http.StatusUnauthorized)
 		return
@@ -255,22 +229,6 @@ func (s *Server) document(path string) string {
 		}
 	}
 	return body
-}
-
-// authorized checks the token. A request with two token headers is refused, as EC2 does.
-func (s *Server) authorized(r *http.Request) (left time.Duration, ok bool) {
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if got := r.Header.Values(tokenHeader); len(got) == 1 {
-		left = s.tokens[got[0]].Sub(now)
-		if left > 0 {
-			return left, true
-		}
-		delete(s.tokens, got[0])
-	}
-	s.counts.Unauthorized++
-	return 0, false
 }
 
 // broken is what no client can use: a token with line breaks, or a document that stops in the middle.

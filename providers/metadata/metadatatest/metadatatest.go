@@ -85,6 +85,16 @@ func (s *Server) Faults(faults ...Fault) {
 	s.script = script{faults: append([]Fault(nil), faults...), since: time.Now()}
 }
 
+// Set plays one fault until the next call, by the word that the conformance suite has for it too; "none"
+// is none. delay is that of slow answers.
+func (s *Server) Set(kind string, delay time.Duration) {
+	if kind == "none" {
+		s.Faults()
+		return
+	}
+	s.Faults(Fault{Kind: Kind(kind), Delay: delay})
+}
+
 // Skew sets how much the service's clock (the Date header) is ahead of this machine's.
 func (s *Server) Skew(d time.Duration) {
 	s.mu.Lock()

@@ -180,3 +180,49 @@ func TestListen(t *testing.T) {
 		t.Error("listens on an address that is none")
 	}
 }
+
+func TestSet(t *testing.T) {
+	s, _ := start(t)
+	for _, c := range []struct {
+		kind string
+		want int
+	}{{"unavailable", 503}, {"none", 200}, {"slow", 200}} {
+		s.Set(c.kind, time.Millisecond)
+		for range 2 {
+			if got, _, err := ask(t, s, "GET", false); err != nil || got != c.want {
+				t.Errorf("%s: %d %v, want %d", c.kind, got, err, c.want)
+			}
+		}
+	}
+}
+
+func TestTokens(t *testing.T) {
+	var tokens Tokens
+	for _, ttl := range []string{"", "0", "-1", "21601", "1h"} {
+		if _, ok := tokens.Give(ttl); ok {
+			t.Errorf("a token for %q seconds", ttl)
+		}
+	}
+	check := func(want bool, values ...string) {
+		t.Helper()
+		r := &http.Request{Header: http.Header{"X-Token": values}}
+		if left, ok := tokens.Check(r, "X-Token"); ok != want || ok != (left > 0) {
+			t.Errorf("%q: %v, %v left", values, ok, left)
+		}
+	}
+	a, _ := tokens.Give("21600")
+	b, _ := tokens.Give("1")
+	check(true, a)
+	check(true, b)
+	check(false)
+	check(false, "x")
+	check(false, a, b)
+	tokens.TokenLife(time.Nanosecond)
+	c, _ := tokens.Give("60")
+	check(false, c)
+	tokens.RevokeTokens()
+	check(false, a)
+	if given, denied := tokens.Counts(); given != 3 || denied != 5 {
+		t.Errorf("%d given, %d denied", given, denied)
+	}
+}
