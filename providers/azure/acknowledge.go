@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/metadata"
@@ -48,18 +47,33 @@ func (s *Events) acknowledge(ctx context.Context, noticeID string) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(doc.events, func(e event) bool { return e.id() == noticeID })
-	if i < 0 {
-		return ErrOver
-	}
-	e := doc.events[i]
-	if !e.only(vm) {
-		return fmt.Errorf("%w: it lists %d machines, and this acknowledgement would release them all", ErrNotOurs, len(e.Resources))
-	}
-	if e.started() {
-		return nil
+	e, err := doc.find(noticeID, vm)
+	if err != nil || e.started() {
+		return err
 	}
 	return s.start(ctx, e.EventID)
+}
+
+// find returns the event of a notice if it is about this machine alone.
+func (d document) find(noticeID, vm string) (event, error) {
+	var found event
+	for _, e := range d.events {
+		if e.id() != noticeID {
+			continue
+		}
+		if !e.only(vm) {
+			return event{}, fmt.Errorf("%w: it lists %d machines, and this acknowledgement would release them all", ErrNotOurs, len(e.Resources))
+		}
+		found = e
+	}
+	switch {
+	case d.broken > 0:
+		// What can't be read may be more about the same event.
+		return event{}, metadata.Failed(providers.Malformed, "%d of the scheduled events can't be read", d.broken)
+	case found.EventID == "":
+		return event{}, ErrOver
+	}
+	return found, nil
 }
 
 // start sends the StartRequests document for one event.

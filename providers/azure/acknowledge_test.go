@@ -115,3 +115,24 @@ func TestAcknowledgeOfAnEventThatIsOverOrHasBegun(t *testing.T) {
 		}
 	}
 }
+
+func TestAcknowledgeOfADocumentInDoubt(t *testing.T) {
+	const ours = `{"EventId":"a","EventType":"Preempt","Resources":["workers_3"]}`
+	for name, c := range map[string]struct {
+		events string
+		want   error
+	}{
+		"listed again for another": {ours + `,{"EventId":"a","Resources":["workers_4"]}`, ErrNotOurs},
+		"something unreadable":     {ours + `,{"EventId":"a"}`, nil},
+	} {
+		fake := startFake(t)
+		fake.Show(`{"DocumentIncarnation":3,"Events":[` + c.events + `]}`)
+		err := slowEvents(t, fake, Options{AcknowledgeEvents: true}).Acknowledge(t.Context(), Name+"-a")
+		if err == nil || c.want != nil && !errors.Is(err, c.want) || errors.Is(err, ErrOver) {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if got := fake.Acknowledged(); len(got) != 0 {
+			t.Errorf("%s: acknowledged %v", name, got)
+		}
+	}
+}

@@ -25,6 +25,10 @@ const (
 	statusStarted = "Started"
 )
 
+// maxEvents is how many events of a document are read. A placement group has a few hundred machines at
+// most, and seldom one event for each.
+const maxEvents = 4096
+
 // document is what the service shows: the events of all machines of the placement group.
 type document struct {
 	// number is DocumentIncarnation, which increases when the events change. Two documents with the
@@ -32,7 +36,7 @@ type document struct {
 	number   int64
 	numbered bool
 	events   []event
-	broken   int // events that could not be read
+	broken   int // events that were not or could not be read
 }
 
 // event is one entry of the document.
@@ -63,7 +67,7 @@ func decodeDocument(body []byte) (document, error) {
 	d := document{number: number, numbered: err == nil}
 	for _, r := range *raw.Events {
 		var e event
-		if err := json.Unmarshal(r, &e); err != nil || e.EventID == "" || len(e.Resources) == 0 {
+		if err := json.Unmarshal(r, &e); err != nil || e.EventID == "" || len(e.Resources) == 0 || len(d.events) == maxEvents {
 			d.broken++
 			continue
 		}

@@ -67,6 +67,14 @@ func TestDecodeDocument(t *testing.T) {
 	}
 }
 
+func TestEndlessDocumentIsReadInPart(t *testing.T) {
+	const one = `{"EventId":"a","Resources":["x"]},`
+	d, err := decodeDocument([]byte(`{"Events":[` + strings.Repeat(one, maxEvents+1) + `null]}`))
+	if err != nil || len(d.events) != maxEvents || d.broken != 2 {
+		t.Errorf("%d events, %d not read, %v", len(d.events), d.broken, err)
+	}
+}
+
 func FuzzDecodeDocument(f *testing.F) {
 	f.Add([]byte(documented))
 	f.Add([]byte(`{"DocumentIncarnation":-1,"Events":[{"EventId":"../x","Resources":["vm"],"NotBefore":"","DurationInSeconds":"-1"},null]}`))

@@ -17,13 +17,14 @@ const patience = 10
 // update takes a document and returns the notices that hold, and those that it ends, withdrawn.
 func (s *Events) update(doc document, vm string, now time.Time, skew time.Duration) ([]providers.Notice, error) {
 	var found []providers.Notice
+	kept := s.book.Kept()
 	for _, e := range doc.events {
 		if e.covers(vm) && !has(found, e.id()) {
-			found = append(found, s.notice(e, now, skew))
+			found = append(found, s.notice(e, kept, now, skew))
 		}
 	}
 	if !s.newer(doc) {
-		for _, n := range s.book.Kept() {
+		for _, n := range kept {
 			if !has(found, n.ID) {
 				found = append(found, n)
 			}
@@ -36,9 +37,8 @@ func (s *Events) update(doc document, vm string, now time.Time, skew time.Durati
 	return s.book.Settle(found), nil
 }
 
-// notice makes the notice of an event, or finds it as it was made before.
-func (s *Events) notice(e event, now time.Time, skew time.Duration) providers.Notice {
-	kept := s.book.Kept()
+// notice makes the notice of an event, or finds it as it was made before. kept are the notices that hold until now.
+func (s *Events) notice(e event, kept []providers.Notice, now time.Time, skew time.Duration) providers.Notice {
 	var before time.Time
 	if i := slices.IndexFunc(kept, func(n providers.Notice) bool { return n.ID == e.id() }); i >= 0 {
 		before = kept[i].Deadline
