@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -89,6 +90,9 @@ func retryAcknowledge(ctx context.Context, to providers.Acknowledger, id string,
 		err := to.Acknowledge(one, id)
 		if err != nil {
 			last = err
+		}
+		if errors.Is(err, providers.ErrFinal) {
+			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))

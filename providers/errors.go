@@ -19,6 +19,9 @@ const (
 	Malformed   Result = "malformed"   // an answer that can't be understood
 )
 
+// ErrFinal is an acknowledgement that is refused and stays so.
+var ErrFinal = errors.New("not to be tried again")
+
 // PollError is a failed poll with its result. Sources return it from their poll function.
 type PollError struct {
 	Result Result

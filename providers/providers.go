@@ -83,7 +83,8 @@ type Sight interface {
 	Notices() []Notice
 }
 
-// Acknowledger is a source that can tell the cloud that this node is ready to go.
+// Acknowledger is a source that can tell the cloud that this node is ready to go. An error that is ErrFinal will be the
+// same when it is asked again.
 type Acknowledger interface {
 	Acknowledge(ctx context.Context, noticeID string) error
 }

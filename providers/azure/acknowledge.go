@@ -3,7 +3,6 @@ package azure
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -11,14 +10,22 @@ import (
 	"github.com/lifeboat/lifeboat/providers/metadata"
 )
 
-var (
+// The reasons for which an acknowledgement is refused. All are providers.ErrFinal.
+const (
 	// ErrAcknowledgeOff says that the owner has not allowed to acknowledge events.
-	ErrAcknowledgeOff = errors.New("scheduled events are not acknowledged: providers.azure.acknowledge is off")
+	ErrAcknowledgeOff = final("scheduled events are not acknowledged: providers.azure.acknowledge is off")
 	// ErrNotOurs says that acknowledging the event would release other machines, too.
-	ErrNotOurs = errors.New("the scheduled event is not about this machine alone")
+	ErrNotOurs = final("the scheduled event is not about this machine alone")
 	// ErrOver says that the event isn't there any more: it is over, or was called off.
-	ErrOver = errors.New("the scheduled event is not there any more")
+	ErrOver = final("the scheduled event is not there any more")
 )
+
+// final is an error that says no more than its text, and is ErrFinal.
+type final string
+
+func (f final) Error() string { return string(f) }
+
+func (f final) Is(target error) bool { return target == providers.ErrFinal }
 
 // Acknowledge tells Azure that this machine is ready for the event of this notice: Azure need not wait
 // until the event's time. Nothing can take that back, so the caller must be certain that nothing on

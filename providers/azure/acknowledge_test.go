@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/azure/azuretest"
 	"github.com/lifeboat/lifeboat/providers/metadata/metadatatest"
 )
@@ -28,7 +29,7 @@ func TestAcknowledgeReleasesOnlyOurMachine(t *testing.T) {
 			fake.Schedule(azuretest.Event{Type: "Reboot", NotBefore: inAnHour}) // another event of ours, which must wait
 			id := fake.Schedule(azuretest.Event{Resources: c.resources, NotBefore: inAnHour})
 			s := slowEvents(t, fake, Options{AcknowledgeEvents: true})
-			if err := s.Acknowledge(t.Context(), Name+"-"+id); !errors.Is(err, c.want) {
+			if err := s.Acknowledge(t.Context(), Name+"-"+id); !errors.Is(err, c.want) || errors.Is(err, providers.ErrFinal) != (c.want != nil) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
 			var want []string
@@ -81,8 +82,8 @@ func TestDefect10AcknowledgementThatFailedIsAnError(t *testing.T) {
 				id := fake.Schedule(azuretest.Event{NotBefore: inAnHour})
 				s := slowEvents(t, fake, Options{AcknowledgeEvents: true})
 				fake.Faults(metadatatest.Fault{Kind: f, On: on})
-				if err := s.Acknowledge(t.Context(), Name+"-"+id); err == nil {
-					t.Error("no error")
+				if err := s.Acknowledge(t.Context(), Name+"-"+id); err == nil || errors.Is(err, providers.ErrFinal) {
+					t.Errorf("error %v, want one that another try may mend", err)
 				}
 				if got := fake.Acknowledged(); len(got) != 0 || fake.Redirected() != 0 {
 					t.Errorf("acknowledged: %v", got)
@@ -110,7 +111,7 @@ func TestAcknowledgeOfAnEventThatIsOverOrHasBegun(t *testing.T) {
 	}
 	fake.Remove(id)
 	for _, notice := range []string{Name + "-" + id, id, "", "aws-spot-terminate"} {
-		if err := s.Acknowledge(t.Context(), notice); !errors.Is(err, ErrOver) {
+		if err := s.Acknowledge(t.Context(), notice); !errors.Is(err, ErrOver) || !errors.Is(err, providers.ErrFinal) {
 			t.Errorf("%q: error %v", notice, err)
 		}
 	}
