@@ -70,7 +70,7 @@ type Azure struct {
 	Timeout     time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"3m"`
 	Lead        time.Duration `yaml:"lead" doc:"Time from an event that names no time to the end of the node." min:"5s" max:"24h"`
 	VMName      string        `yaml:"vmName" doc:"Name of this VM in events. \"\": asked of the metadata."`
-	Acknowledge bool          `yaml:"acknowledge" doc:"Let an event begin early, once everything is saved. Azure then starts it for every VM that it names."`
+	Acknowledge bool          `yaml:"acknowledge" doc:"Let an event of this VM alone begin early, once everything is saved. Others are never acknowledged."`
 }
 
 // Alibaba is the metadata of Alibaba Cloud's ECS.
