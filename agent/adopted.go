@@ -34,7 +34,7 @@ func (a *application) announceMoved(ctx context.Context) {
 // moved is true for a saved output that is known to be made by an executor elsewhere. One whose task is not in the
 // part of the driver's list that was asked for is taken for made here, as nearly all are.
 func (a *application) moved(r migrate.Result) bool {
-	if r.State != migrate.Saved {
+	if r.State != migrate.Saved || waits(r.Location) {
 		return false
 	}
 	a.mu.Lock()

@@ -51,12 +51,16 @@ type application struct {
 	scanning   sync.Mutex
 	checking   sync.Mutex // peers are asked by one release at a time
 	announcing sync.Mutex // the same for announcements
+	listing    sync.Mutex // the engine gets one list of destinations at a time
 
 	mu        sync.Mutex
 	members   []*member
 	store     *shuffle.Store    // nil until the files are pinned, or when they can't be
 	skipped   []shuffle.Skipped // by the last scan
 	peers     map[migrate.Target]*peer.Peer
+	willing   []migrate.Destination   // those of them that the engine may use
+	objects   *catalogued             // nil until object storage is in use
+	noObjects error                   // why it is not
 	silent    map[migrate.Target]bool // did not answer when they were to be used
 	asks      []java.BlockManagerID   // who GetPeers can be asked with, best first
 	rest      *driver.REST
@@ -67,9 +71,10 @@ type application struct {
 	doing     string             // the phase it is in
 	lastSaved time.Time
 	anySaved  bool
-	anyLost   bool        // an output that could be read was given up
-	unread    error       // why there may be outputs that nobody knows of
-	fresh     atomic.Bool // an output was saved within seconds of its commit
+	anyLost   bool                          // an output that could be read was given up
+	unread    error                         // why there may be outputs that nobody knows of
+	fresh     atomic.Bool                   // an output was saved within seconds of its commit
+	storage   atomic.Pointer[objectStorage] // nil until it is open
 
 	driver   *driver.Client
 	dialect  java.Dialect
@@ -79,26 +84,30 @@ type application struct {
 	activity *activity
 	helpers  sync.WaitGroup // that end when run does
 
-	left      *knownApp           // set for an application whose executors here have gone, but not their folders
-	leftRoots []shuffle.Root      // where those folders are
-	staying   []executor.Executor // executors of this application on this node that do not leave
-	foreign   map[string]bool     // folders of those
-	arrivals  chan executor.Executor
-	told      chan struct{} // closed when the driver knows of every executor that leaves
-	finished  chan struct{} // closed when run has returned
-	announced map[migrate.OutputID]migrate.Target
+	left         *knownApp           // set for an application whose executors here have gone, but not their folders
+	leftRoots    []shuffle.Root      // where those folders are
+	staying      []executor.Executor // executors of this application on this node that do not leave
+	foreign      map[string]bool     // folders of those
+	arrivals     chan executor.Executor
+	dialed       chan struct{} // closed when the driver has answered
+	pinned       chan struct{} // closed when the files are pinned, or can't be
+	objectsReady chan struct{} // closed when object storage is in use
+	told         chan struct{} // closed when the driver knows of every executor that leaves
+	finished     chan struct{} // closed when run has returned
+	announced    map[migrate.OutputID]migrate.Target
 }
 
 func newApplication(r *rescue, id string) *application {
 	a := &application{
 		rescue: r, id: id, log: r.log.With(zap.String("app", id)),
 		foreign: map[string]bool{}, arrivals: make(chan executor.Executor, 16),
+		dialed: make(chan struct{}), pinned: make(chan struct{}), objectsReady: make(chan struct{}),
 		told: make(chan struct{}), finished: make(chan struct{}), announced: map[migrate.OutputID]migrate.Target{},
 		took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{}, silent: map[migrate.Target]bool{},
 	}
 	a.activity = newActivity(a.restServer)
 	a.engine = migrate.NewEngine(migrate.Options{
-		InFlight: r.cfg.Migrate.InFlight, Attempts: r.cfg.Migrate.Attempts,
+		InFlight: r.cfg.Migrate.InFlight, Slots: a.slots, Attempts: r.cfg.Migrate.Attempts,
 		Backoff:  migrate.Backoff{Initial: r.cfg.Migrate.Backoff.Initial, Max: r.cfg.Migrate.Backoff.Max},
 		Observer: &observer{app: a}, Prefer: a.prefer, Log: a.log,
 	})
@@ -112,12 +121,14 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	a.helpers.Go(func() { a.activity.run(background) })
+	a.helpers.Go(func() { a.findObjects(background) })
 	if err := a.prepare(ctx, copying); err != nil {
 		a.abandon(err)
 		a.endTold(ctx, copying)
 		return
 	}
 	if a.dryRun {
+		a.noteDestinations()
 		return
 	}
 	if err := a.tell(copying, a.snapshot()); err != nil {
@@ -144,9 +155,8 @@ func (a *application) prepare(ctx context.Context, copying *movable) error {
 	reaching, giveUp := context.WithCancel(copying)
 	defer giveUp()
 	var pinned error
-	pinning := make(chan struct{})
 	go func() {
-		defer close(pinning)
+		defer close(a.pinned)
 		defer a.phase(phasePin)()
 		a.locateStaying(ctx)
 		if pinned = a.pin(ctx); pinned != nil {
@@ -154,13 +164,13 @@ func (a *application) prepare(ctx context.Context, copying *movable) error {
 		}
 	}()
 	if a.left != nil {
-		<-pinning // most folders of applications that have left are empty, or no more
+		<-a.pinned // most folders of applications that have left are empty, or no more
 		if pinned != nil {
 			return pinned
 		}
 	}
 	err := a.reach(reaching, copying)
-	<-pinning
+	<-a.pinned
 	switch {
 	case pinned != nil:
 		return pinned
@@ -257,6 +267,7 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	cancel()
 	_ = work.Wait()
 	a.announceMoved(ctx)
+	a.settleCatalog(ctx)
 }
 
 // settleRest copies what the executors committed while they ended, and what folders without an
@@ -326,6 +337,9 @@ func (a *application) close() {
 	}
 	for _, p := range a.peers {
 		p.Close()
+	}
+	if s := a.storage.Load(); s != nil {
+		s.close()
 	}
 	for _, m := range a.members {
 		m.process.Close()

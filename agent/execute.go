@@ -49,7 +49,7 @@ func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
 func (a *Agent) begin(o order) (*rescue, error) {
 	r := &rescue{
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
-		metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress,
+		version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress,
 		apps: map[string]*application{}, hosts: map[string]bool{}, gate: newGate(), began: time.Now(),
 	}
 	r.life, r.halt = context.WithCancel(context.Background())

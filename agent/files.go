@@ -120,7 +120,7 @@ func (a *application) take(found []shuffle.Found) {
 		}
 		f.Output.Executor = a.owner(f.Folder)
 		if at, saved := a.resume.saved(f.Output.ID); saved {
-			a.engine.Adopt(migrate.Located{Output: f.Output, At: migrate.Location{Target: at, Announced: true}})
+			a.engine.Adopt(migrate.Located{Output: f.Output, At: at})
 			continue
 		}
 		a.engine.Add(f.Output)

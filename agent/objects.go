@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/object"
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
 )
@@ -111,6 +113,32 @@ func (s *objectStorage) destination(app string, announce object.AnnounceFunc, re
 		Bucket: s.bucket, App: app, Announce: announce, Recorder: rec, Limiter: limit,
 		Parallel: s.cfg.InFlight, Attempts: s.cfg.Attempts, Log: s.log,
 	})
+}
+
+// waits says that a copy only lies in object storage, where its application does not look for it.
+func waits(at migrate.Location) bool { return at.Target.URL != "" && !at.Announced }
+
+// meaning says for people what a copy there is worth.
+func (s *objectStorage) meaning() string {
+	if s.read {
+		return "where the application reads them"
+	}
+	return "where they wait for an executor: the application does not read there"
+}
+
+// objectCheck is how long a storage has to answer before it is used: with credentials from a metadata service and a new
+// TLS connection that takes longer than a peer.
+const objectCheck = 5 * time.Second
+
+// check proves that the storage answers and lets the agent in.
+func (s *objectStorage) check(ctx context.Context, app string) error {
+	ctx, cancel := context.WithTimeout(ctx, objectCheck)
+	defer cancel()
+	_, err := s.bucket.Stat(ctx, object.AppPrefix(app)+"0/0/shuffle_0_0_0.index")
+	if err != nil && bucket.KindOf(err) != bucket.NotFound {
+		return err
+	}
+	return nil
 }
 
 // close lets go of connections.

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/peer"
 	"github.com/lifeboat/lifeboat/migrate/spark/java"
@@ -18,7 +19,7 @@ import (
 
 const checkTimeout = 2 * time.Second
 
-// usePeers makes the living peers the engine's destinations: those in use stay, new ones are checked
+// usePeers makes the living peers destinations of the engine: those in use stay, new ones are checked
 // (they must answer as the executor that the driver says they are), and at most migrate.maxPeers are taken.
 // The driver lists an executor that has died for a while; the engine knows better. It returns how many there are.
 func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID) int {
@@ -33,13 +34,13 @@ func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID
 		})
 	}
 	_ = checks.Wait()
-	ds := a.replacePeers(ok)
-	a.engine.SetDestinations(ds)
-	return len(ds)
+	n := a.replacePeers(ok)
+	a.list()
+	return n
 }
 
 // replacePeers takes the checked ones (nil for one that failed) into use and closes those that are no longer among them.
-func (a *application) replacePeers(ok []*peer.Peer) []migrate.Destination {
+func (a *application) replacePeers(ok []*peer.Peer) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var ds []migrate.Destination
@@ -63,7 +64,8 @@ func (a *application) replacePeers(ok []*peer.Peer) []migrate.Destination {
 			a.asks = append(a.asks, id)
 		}
 	}
-	return ds
+	a.willing = ds
+	return len(ds)
 }
 
 // checked is the peer at a target: the one in use, or a new one that has answered for itself.
@@ -129,14 +131,6 @@ func (a *application) choose(living []java.BlockManagerID) []java.BlockManagerID
 	return sorted[:min(len(sorted), a.cfg.Migrate.MaxPeers)]
 }
 
-// prefer puts peers on this node's own host names last: they do not protect a stage that still runs.
-func (a *application) prefer(_ *migrate.Output, t migrate.Target) int {
-	if a.isHere(t.Host) {
-		return 1
-	}
-	return 0
-}
-
 // refreshPeers asks the driver again and again who lives, so that a peer that has gone or is leaving
 // too gets no more outputs, and a new one is used. When the driver itself has gone, which is believed the second time, it
 // calls giveUp: nothing is worth saving any more.
@@ -154,7 +148,21 @@ func (a *application) refreshPeers(ctx context.Context, giveUp func()) {
 			a.log.Info("list of peers not refreshed", zap.Error(err))
 		default:
 			missed = false
-			a.usePeers(ctx, list)
+			a.refresh(ctx, list)
+		}
+	}
+}
+
+// refresh takes the peers that live now into use. The dialect may still have to be proved where the rescue began
+// without any.
+func (a *application) refresh(ctx context.Context, list []java.BlockManagerID) {
+	switch {
+	case !a.cfg.Uses(config.DestinationPeers):
+	case a.proved:
+		a.usePeers(ctx, list)
+	case len(list) > 0:
+		if err := a.provePeers(ctx, list); err != nil {
+			a.log.Info("peers not in use", zap.Error(err))
 		}
 	}
 }

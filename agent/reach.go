@@ -15,6 +15,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/object"
 	"github.com/lifeboat/lifeboat/migrate/peer"
 	"github.com/lifeboat/lifeboat/migrate/spark/driver"
 	"github.com/lifeboat/lifeboat/migrate/spark/java"
@@ -34,6 +35,7 @@ var (
 	errDriverGone = errors.New("the driver is gone: nothing is worth saving")
 	errDriverHere = errors.New("the driver runs on this node and goes with it: nothing is worth saving")
 	errNoPeer     = errors.New("no living executor elsewhere takes map outputs")
+	errPeersOff   = fmt.Errorf("%w: peers are switched off by destinations", errNoPeer)
 )
 
 const (
@@ -43,7 +45,7 @@ const (
 	leftPatience = 10 * time.Second
 )
 
-// reach finds the driver, its settings and at least one usable peer; until ctx ends, because both may
+// reach finds the driver, its settings and at least one usable peer, or object storage; until ctx ends, because all may
 // come back. Nobody is told anything here. The REST server is looked for as long as copying goes on.
 func (a *application) reach(ctx, copying context.Context) error {
 	defer a.phase(phaseReach)()
@@ -65,13 +67,13 @@ func (a *application) reach(ctx, copying context.Context) error {
 		defer cancel()
 		ctx = short
 	}
-	for {
-		err := a.tryReach(ctx)
+	for began := time.Now(); ; {
+		err := a.tryReach(ctx, began)
 		if err == nil || final(err) {
 			return err
 		}
 		a.log.Info("no usable destination yet", zap.Error(err))
-		if pause(ctx, retryPause) != nil {
+		if a.pauseForObjects(ctx) != nil {
 			return err
 		}
 	}
@@ -90,7 +92,7 @@ func gone(err error) error {
 	return err
 }
 
-func (a *application) tryReach(ctx context.Context) error {
+func (a *application) tryReach(ctx context.Context, began time.Time) error {
 	var first errgroup.Group
 	if a.driver == nil {
 		first.Go(func() error { return a.dialDriver(ctx) })
@@ -99,13 +101,33 @@ func (a *application) tryReach(ctx context.Context) error {
 	if err := first.Wait(); err != nil {
 		return err
 	}
+	err := a.reachPeers(ctx)
+	switch {
+	case final(err):
+		return err
+	case err != nil:
+		return a.withoutPeers(ctx, err, began)
+	}
+	a.awaitObjects(ctx)
+	return nil
+}
+
+// reachPeers takes living peers into use, and is an error when there is none.
+func (a *application) reachPeers(ctx context.Context) error {
+	if !a.cfg.Uses(config.DestinationPeers) {
+		return errPeersOff
+	}
 	list, err := a.livingPeers(ctx)
 	if err != nil {
 		return err
 	}
+	return a.provePeers(ctx, list)
+}
+
+// provePeers takes those of the listed peers into use that answer for themselves, in a dialect that is known to be theirs.
+func (a *application) provePeers(ctx context.Context, list []java.BlockManagerID) (err error) {
 	if !a.proved {
-		list, err = a.probe(ctx, list)
-		if err != nil {
+		if list, err = a.probe(ctx, list); err != nil {
 			return err
 		}
 	}
@@ -136,6 +158,7 @@ func (a *application) dialDriver(ctx context.Context) error {
 		return fmt.Errorf("%w (the driver of %s has its address)", errDriverGone, id)
 	}
 	a.driver, a.props = c, props
+	close(a.dialed)
 	return nil
 }
 
@@ -317,6 +340,9 @@ func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, e
 	a.mu.Lock()
 	asks, members := slices.Clone(a.asks), len(a.members)
 	a.mu.Unlock()
+	if object.FallbackPath(a.props) != "" { // then the driver knows this one always, and it never leaves
+		asks = slices.Insert(asks, 0, java.FallbackBlockManager())
+	}
 	asks = append(asks, a.restIDs()...)
 	if len(asks) == 0 {
 		return nil, fmt.Errorf("%w: no executor's block manager is known to ask the driver with", errNoPeer)
@@ -324,6 +350,7 @@ func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, e
 	var last error
 	for _, ask := range asks[:min(len(asks), members+askedPeers)] {
 		list, err := a.getPeers(ctx, ask)
+		list = slices.DeleteFunc(list, isFallback)
 		if final(err) || errors.Is(err, driver.ErrSlow) {
 			return nil, err // the next question would meet the same
 		}
@@ -334,7 +361,7 @@ func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, e
 		if len(list) == 0 {
 			continue
 		}
-		if !a.isLeaving(ask) && a.confirms(ctx, list, ask) {
+		if !isFallback(ask) && !a.isLeaving(ask) && a.confirms(ctx, list, ask) {
 			list = append(list, ask)
 		}
 		return slices.DeleteFunc(list, a.isLeaving), nil
@@ -347,6 +374,10 @@ func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, e
 	}
 	return nil, errNoPeer
 }
+
+// isFallback is true for the block manager that stands for the fallback storage among the living executors: it takes
+// nothing by itself.
+func isFallback(id java.BlockManagerID) bool { return id == java.FallbackBlockManager() }
 
 // onlyLiving is the one executor that the driver's REST view still shows, when it shows no other: such an executor has
 // no peers, so none can name it. It shows how it is meant when it takes uploads or refuses them.
@@ -385,7 +416,7 @@ func (a *application) restIDs() []java.BlockManagerID {
 	r, _ := a.activity.latest()
 	var ids []java.BlockManagerID
 	for _, e := range r.executors {
-		if id, ok := e.BlockManager(); ok && e.IsActive {
+		if id, ok := e.BlockManager(); ok && e.IsActive && !isFallback(id) {
 			ids = append(ids, id)
 		}
 	}

@@ -14,14 +14,22 @@ import (
 type observer struct{ app *application }
 
 func (o *observer) Saved(out *migrate.Output, at migrate.Location, _ time.Duration, tries int) {
-	o.app.metrics.Saved(out.Bytes())
-	o.check(o.app.journal.Saved(out.ID, out.Bytes(), at.Target))
+	if waits(at) {
+		o.app.metrics.Stored(out.Bytes())
+		o.check(o.app.journal.Stored(out.ID, out.Bytes(), at.Target))
+	} else {
+		o.app.metrics.Saved(out.Bytes(), at.Target)
+		o.check(o.app.journal.Saved(out.ID, out.Bytes(), at.Target))
+	}
 	if tries > 1 {
 		o.app.log.Info("saved after retries", zap.Stringer("output", out.ID), zap.Stringer("at", at.Target), zap.Int("tries", tries))
 	}
 	o.app.mu.Lock()
 	defer o.app.mu.Unlock()
 	o.app.lastSaved = time.Now()
+	if waits(at) {
+		return
+	}
 	if o.app.lastSaved.Sub(out.Committed) <= freshCommit {
 		o.app.fresh.Store(true)
 	}
@@ -37,6 +45,10 @@ func (o *observer) Retried(out *migrate.Output, to migrate.Target, err error) {
 }
 
 func (o *observer) Unsaved(out *migrate.Output, at migrate.Location) {
+	if waits(at) {
+		o.check(o.app.journal.Unsaved(out.ID, "an executor is to take it: "+at.Target.String()))
+		return
+	}
 	o.app.metrics.Unsaved(out.Bytes())
 	o.check(o.app.journal.Unsaved(out.ID, "its destination has gone: "+at.Target.String()))
 }
@@ -83,7 +95,7 @@ func (a *application) makeReport() report.Application {
 	for _, res := range results {
 		outputs[res.Output.ID] = true
 		a.count(&rep, res)
-		here = here || res.State == migrate.Saved && a.isHere(res.Location.Target.Host)
+		here = here || res.State == migrate.Saved && res.Location.Target.URL == "" && a.isHere(res.Location.Target.Host)
 	}
 	for _, m := range a.members {
 		executors[m.ID] = true
@@ -105,13 +117,16 @@ const noteSameHost = "some map outputs went to executors on this host: that prot
 
 func (a *application) count(rep *report.Application, res migrate.Result) {
 	rep.Retries += max(res.Tries-1, 0)
-	if res.State == migrate.Saved {
+	counts := res.State == migrate.Saved && !waits(res.Location)
+	if counts {
 		rep.Recompute.Avoided += res.Cost.Seconds()
 	} else {
 		rep.Recompute.Incurred += res.Cost.Seconds()
 	}
 	switch {
-	case res.State == migrate.Saved:
+	case res.State == migrate.Saved && !counts:
+		rep.AddStored(res.Location.Target.String(), res.Output.Bytes())
+	case counts:
 		rep.AddSaved(res.Location.Target.String(), res.Output.Bytes())
 	case a.dryRun && a.failure == nil:
 		rep.Found.Add(res.Output.Bytes())

@@ -123,6 +123,9 @@ func (a *application) announceFresh(ctx context.Context, age time.Duration) {
 	known, now := a.allIdleAt(), time.Now()
 	var picked []migrate.OutputID
 	err := a.engine.Announce(ctx, func(r migrate.Result) bool {
+		if waits(r.Location) {
+			return false // Spark does not look there
+		}
 		savedAt := r.SavedAt
 		if savedAt.IsZero() {
 			savedAt = a.resume.savedAt(r.Output.ID)
@@ -189,9 +192,12 @@ func (a *application) allIdleAt() time.Time {
 	return last
 }
 
-// incomplete is true when an output of this application that could be read was given up, or some may not have been
-// seen: then the executors hold what nobody else has.
+// incomplete is true when an output of this application that could be read was given up, or waits in object storage
+// where nobody looks for it, or some may not have been seen: then the executors hold what nobody else has.
 func (a *application) incomplete() bool {
+	if s := a.storage.Load(); s != nil && !s.read && a.engine.Waiting() > 0 {
+		return true
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.anyLost || a.unread != nil

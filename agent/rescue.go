@@ -34,6 +34,7 @@ type rescue struct {
 	known    *known
 	metrics  *status.Metrics
 	pinLimit *shuffle.Limit
+	version  string // of the agent
 	journal  *journal.Journal
 	resume   resume
 	began    time.Time

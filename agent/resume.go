@@ -18,12 +18,12 @@ type resume struct {
 }
 
 // saved is where an output was acknowledged.
-func (r resume) saved(id migrate.OutputID) (migrate.Target, bool) {
+func (r resume) saved(id migrate.OutputID) (migrate.Location, bool) {
 	if r.replay == nil {
-		return migrate.Target{}, false
+		return migrate.Location{}, false
 	}
 	s, ok := r.replay.Saved[id]
-	return s.Target, ok
+	return migrate.Location{Target: s.Target, Announced: !s.Waiting}, ok
 }
 
 // savedAt is when that was.
@@ -66,7 +66,11 @@ func (r resume) count(rep *report.Application, outputs map[migrate.OutputID]bool
 	}
 	at := map[migrate.Target]bool{}
 	for id, s := range r.replay.Saved {
-		if id.App == rep.ID && !outputs[id] {
+		switch {
+		case id.App != rep.ID || outputs[id]:
+		case s.Waiting:
+			rep.AddStored(s.Target.String(), s.Bytes)
+		default:
 			rep.AddSaved(s.Target.String(), s.Bytes)
 			at[s.Target] = true
 		}

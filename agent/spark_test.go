@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,12 +134,17 @@ func (a *sparkApp) answer(s *wiretest.Session, r wiretest.Request) {
 			return
 		}
 		s.Answer(r.ID, javatest.Boolean(i >= 0 && a.tell(a.all()[i])))
+	case strings.Contains(payload, "UpdateBlockInfo"):
+		a.happened("announced %s", announcedBlock.FindString(payload))
+		s.Answer(r.ID, javatest.Boolean(true))
 	default:
 		if reply := a.peersOf(payload); reply != nil {
 			s.Answer(r.ID, reply)
 		}
 	}
 }
+
+var announcedBlock = regexp.MustCompile(`shuffle_\d+_\d+_0\.(index|data)`)
 
 func (a *sparkApp) isDeaf() bool {
 	a.mu.Lock()
@@ -172,7 +178,10 @@ func (a *sparkApp) tell(x *sparkExecutor) bool {
 func (a *sparkApp) peersOf(payload string) []byte {
 	d := sparkDialect()
 	var list []java.BlockManagerID
-	known := false
+	known := a.props[fallbackKey] != "" && payload == string(d.GetPeers(java.FallbackBlockManager()))
+	if a.props[fallbackKey] != "" && !known {
+		list = append(list, java.FallbackBlockManager())
+	}
 	for _, x := range a.all() {
 		if payload == string(d.GetPeers(x.manager())) {
 			if a.onPeers != nil && !a.onPeers(x.manager()) {

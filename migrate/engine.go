@@ -196,7 +196,7 @@ func (e *Engine) relist(listed []*place) {
 func (e *Engine) place(t Target) *place {
 	p := e.known[t]
 	if p == nil {
-		p = &place{target: t, backoff: e.o.Backoff.start()}
+		p = &place{target: t, slots: e.o.slots(t), backoff: e.o.Backoff.start()}
 		e.known[t] = p
 	}
 	return p
@@ -239,6 +239,32 @@ func (e *Engine) Doubt(t Target) int {
 		}
 	}
 	e.poke()
+	return n
+}
+
+// Pending are the outputs that are neither saved nor given up.
+func (e *Engine) Pending() []*Output {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	outs := make([]*Output, 0, e.counts[Queued].Outputs+e.counts[InFlight].Outputs)
+	for _, it := range e.found {
+		if it.state == Queued || it.state == InFlight {
+			outs = append(outs, it.out)
+		}
+	}
+	return outs
+}
+
+// Waiting is how many outputs are saved in object storage of which Spark was not told.
+func (e *Engine) Waiting() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for _, it := range e.found {
+		if it.state == Saved && it.at.Target.URL != "" && !it.at.Announced {
+			n++
+		}
+	}
 	return n
 }
 

@@ -26,6 +26,8 @@ func (b Backoff) start() *backoff.ExponentialBackOff {
 type Options struct {
 	// InFlight is how many outputs are copied to one destination at the same time; default 8.
 	InFlight int
+	// Slots is the same for a target for which it should be another number; 0 and a nil Slots mean InFlight.
+	Slots func(t Target) int
 	// Attempts is after how many failed tries an output is given up; default 6. Only failures that
 	// are the output's own count: the destination acknowledged other outputs meanwhile, so it works. Refusals
 	// do not count either, they only rule a destination out. An output is never given up while a
@@ -72,6 +74,15 @@ func (o Options) withDefaults() Options {
 		o.Log = zap.NewNop()
 	}
 	return o
+}
+
+func (o Options) slots(t Target) int {
+	if o.Slots != nil {
+		if n := o.Slots(t); n > 0 {
+			return n
+		}
+	}
+	return o.InFlight
 }
 
 // Observer hears what the engine does. All calls come one at a time from the goroutine of Engine.Run,

@@ -50,7 +50,7 @@ func (e *Engine) newOverflow(now time.Time) *overflow {
 		left: haste * left.Seconds(), above: map[string]int64{},
 	}
 	for i, p := range e.places {
-		o.paces[i] = p.pace(now, left, e.o.InFlight)
+		o.paces[i] = p.pace(now, left, p.slots)
 	}
 	return o
 }

@@ -16,6 +16,7 @@ const refusalsInARow = 3
 type place struct {
 	dest   Destination
 	target Target
+	slots  int  // copies to it at once
 	index  int  // in Engine.places, and in the ranks of a lane
 	listed bool // by the last SetDestinations
 	gone   error
@@ -70,7 +71,7 @@ func (p *place) judge(now, deadline time.Time, giveUpAfter int) {
 
 // free says that it has a slot to fill.
 func (p *place) free(now time.Time, o Options) bool {
-	if !p.usable() || len(p.flights) >= o.InFlight || p.paused(now) {
+	if !p.usable() || len(p.flights) >= p.slots || p.paused(now) {
 		return false
 	}
 	return p.probes == 0 || !p.doubtful(o.GiveUpAfter)

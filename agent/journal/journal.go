@@ -95,6 +95,14 @@ func (j *Journal) Saved(id migrate.OutputID, bytes int64, to migrate.Target) err
 	return j.append(r, &to)
 }
 
+// Stored notes an output that lies whole in object storage, where Spark knows nothing of it: it counts once it was
+// given to an executor.
+func (j *Journal) Stored(id migrate.OutputID, bytes int64, to migrate.Target) error {
+	r := record{Type: typeSaved, Bytes: bytes, Waiting: true}
+	r.setOutput(id)
+	return j.append(r, &to)
+}
+
 // Unsaved notes that the copy of an output has gone, as with the peer that held it.
 func (j *Journal) Unsaved(id migrate.OutputID, why string) error {
 	r := record{Type: typeUnsaved, Why: why}

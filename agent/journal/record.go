@@ -22,7 +22,7 @@ const (
 	typeTellIntent  = "told-intent"  // on disk before the driver is told
 	typeTold        = "told"         // the driver has answered, or the signal was sent
 	typeTarget      = "target"       // gives a destination the number that saved records use
-	typeSaved       = "saved"        // acknowledged: data and index
+	typeSaved       = "saved"        // acknowledged: data and index; waiting: Spark does not know yet
 	typeUnsaved     = "unsaved"      // was saved, but its copy has gone
 	typeLost        = "lost"         // given up
 	typeEndIntent   = "ended-intent" // on disk before the executor is signalled
@@ -52,6 +52,7 @@ type record struct {
 	Map     *int64 `json:"map,omitempty"`
 	Bytes   int64  `json:"bytes,omitempty"`
 	To      int    `json:"to,omitempty"` // number of a target record
+	Waiting bool   `json:"waiting,omitempty"`
 
 	Host string `json:"host,omitempty"`
 	Port int    `json:"port,omitempty"`

@@ -47,6 +47,8 @@ type Saved struct {
 	Bytes  int64
 	Target migrate.Target
 	At     time.Time
+	// Waiting: it is only stored, where Spark does not look for it.
+	Waiting bool
 }
 
 // Lost is an output that was given up.
@@ -232,7 +234,7 @@ func (r *Replay) applyOutput(rec *record) error {
 		if !ok {
 			return fmt.Errorf("saved to target %d, which no line names", rec.To)
 		}
-		r.Saved[id] = Saved{Bytes: rec.Bytes, Target: target, At: rec.at()}
+		r.Saved[id] = Saved{Bytes: rec.Bytes, Target: target, At: rec.at(), Waiting: rec.Waiting}
 		delete(r.Lost, id)
 	case typeUnsaved:
 		delete(r.Saved, id)

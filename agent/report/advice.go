@@ -16,6 +16,10 @@ func (r *Report) advice() []string {
 		lines = append(lines, r.price(lost))
 	}
 	lines = append(lines, r.remedies()...)
+	if stored := r.TotalStored(); stored.Outputs > 0 && !r.DryRun {
+		lines = append(lines, fmt.Sprintf("%d outputs wait in object storage, where their application does not look for them: they count once an agent "+
+			"has given them to an executor. With spark.storage.decommission.fallbackStorage.path set to that place they count at once.", stored.Outputs))
+	}
 	if n := r.rddBlocksLost(); n > 0 {
 		lines = append(lines, fmt.Sprintf("%d cached RDD blocks are lost and will be computed again: set spark.decommission.enabled, "+
 			"spark.storage.decommission.enabled and spark.storage.decommission.rddBlocks.enabled to have Spark move them.", n))
@@ -69,9 +73,9 @@ func (r *Report) remedies() []string {
 func remedy(reason string) string {
 	switch reason {
 	case "deadline":
-		return "The time was too short for all outputs: raise migrate.connections or migrate.inFlight, have more peers, or lower deadline.margin."
+		return "The time was too short for all outputs: raise migrate.connections or migrate.inFlight, have more peers or object storage beside them, or lower deadline.margin."
 	case "no destination":
-		return "No peer took the outputs: keep executors of the same application on other nodes, with free disk (spark.storage.decommission.shuffleBlocks.maxDiskSize also bounds what they take)."
+		return "No peer took the outputs: keep executors of the same application on other nodes, with free disk (spark.storage.decommission.shuffleBlocks.maxDiskSize also bounds what they take), or give the application object storage (spark.storage.decommission.fallbackStorage.path)."
 	case "attempts":
 		return "Copies failed again and again: look at the peers' logs and the network between the nodes."
 	case "corrupt":

@@ -17,17 +17,18 @@ type Outcome string
 // The outcomes.
 const (
 	All     Outcome = "all"             // every map output that was found is saved
+	Stored  Outcome = "stored"          // none is lost; some only wait in object storage
 	Some    Outcome = "some"            // some are saved, some are lost
 	None    Outcome = "none"            // all are lost
 	Nothing Outcome = "nothing-to-save" // no map output was found
 )
 
-// ExitCode is what commands return: 0 all saved or nothing to save, 3 some lost, 4 nothing saved.
+// ExitCode is what commands return: 0 all saved or nothing to save, 3 some lost or only stored, 4 nothing saved.
 func (o Outcome) ExitCode() int {
 	switch o {
 	case All, Nothing:
 		return 0
-	case Some:
+	case Some, Stored:
 		return 3
 	case None:
 		return 4
@@ -113,11 +114,14 @@ type Application struct {
 	Outcome Outcome `json:"outcome"`
 	Error   string  `json:"error,omitempty"` // why its rescue could not go on
 	// Notes are what a person should know, as that peers on this host do not protect a running stage.
-	Notes        []string      `json:"notes,omitempty"`
-	Phases       []Phase       `json:"phases,omitempty"`
-	Executors    []Executor    `json:"executors"`
-	Found        Amount        `json:"found"`
-	Saved        Amount        `json:"saved"`
+	Notes     []string   `json:"notes,omitempty"`
+	Phases    []Phase    `json:"phases,omitempty"`
+	Executors []Executor `json:"executors"`
+	Found     Amount     `json:"found"`
+	Saved     Amount     `json:"saved"`
+	// Stored are neither saved nor lost: they lie in object storage where the application does not look for them,
+	// and count once they were given to an executor.
+	Stored       Amount        `json:"stored"`
 	Lost         Amount        `json:"lost"`
 	Losses       []Loss        `json:"losses,omitempty"`
 	Destinations []Destination `json:"destinations,omitempty"`
@@ -150,6 +154,7 @@ type Loss struct {
 type Destination struct {
 	Target string `json:"target"` // as migrate.Target.String writes it
 	Amount
+	Waiting bool `json:"waiting,omitempty"` // these are the stored ones
 }
 
 // Recompute is task time in seconds, from the durations of the map tasks in the driver's list.
@@ -167,12 +172,22 @@ type Skipped struct {
 
 // AddSaved counts an output that is found and saved.
 func (a *Application) AddSaved(target string, bytes int64) {
-	a.Found.Add(bytes)
 	a.Saved.Add(bytes)
-	i := slices.IndexFunc(a.Destinations, func(d Destination) bool { return d.Target == target })
+	a.addTo(target, false, bytes)
+}
+
+// AddStored counts an output that is found and only stored.
+func (a *Application) AddStored(target string, bytes int64) {
+	a.Stored.Add(bytes)
+	a.addTo(target, true, bytes)
+}
+
+func (a *Application) addTo(target string, waiting bool, bytes int64) {
+	a.Found.Add(bytes)
+	i := slices.IndexFunc(a.Destinations, func(d Destination) bool { return d.Target == target && d.Waiting == waiting })
 	if i < 0 {
 		i = len(a.Destinations)
-		a.Destinations = append(a.Destinations, Destination{Target: target})
+		a.Destinations = append(a.Destinations, Destination{Target: target, Waiting: waiting})
 	}
 	a.Destinations[i].Add(bytes)
 }
@@ -209,9 +224,10 @@ func (r *Report) Settle() {
 	for i := range r.Applications {
 		a := &r.Applications[i]
 		a.Executors = orEmpty(a.Executors)
-		a.Outcome = outcome(a.Found, a.Saved, a.Lost)
+		a.Outcome = outcome(a.Found, a.Saved, a.Stored, a.Lost)
 		sum.Found.plus(a.Found)
 		sum.Saved.plus(a.Saved)
+		sum.Stored.plus(a.Stored)
 		sum.Lost.plus(a.Lost)
 		slices.SortFunc(a.Executors, func(x, y Executor) int { return natural(x.ID, y.ID) })
 		slices.SortFunc(a.Losses, func(x, y Loss) int {
@@ -221,7 +237,7 @@ func (r *Report) Settle() {
 	}
 	slices.SortFunc(r.Applications, func(x, y Application) int { return cmp.Compare(x.ID, y.ID) })
 	slices.SortFunc(r.Skipped, func(x, y Skipped) int { return cmp.Compare(x.Path, y.Path) })
-	r.Outcome = outcome(sum.Found, sum.Saved, sum.Lost)
+	r.Outcome = outcome(sum.Found, sum.Saved, sum.Stored, sum.Lost)
 	if !r.Deadline.IsZero() {
 		r.SecondsLeft = r.Deadline.Sub(r.Ended).Seconds()
 	}
@@ -235,12 +251,14 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-// outcome: what was found and is neither saved nor lost counts as not saved.
-func outcome(found, saved, lost Amount) Outcome {
+// outcome: what was found and is neither saved, stored nor lost counts as not saved.
+func outcome(found, saved, stored, lost Amount) Outcome {
 	switch {
 	case found.Outputs == 0:
 		return Nothing
-	case saved.Outputs == 0:
+	case stored.Outputs > 0 && lost.Outputs == 0 && saved.Outputs+stored.Outputs >= found.Outputs:
+		return Stored
+	case saved.Outputs+stored.Outputs == 0:
 		return None
 	case lost.Outputs == 0 && saved.Outputs >= found.Outputs:
 		return All
@@ -251,6 +269,14 @@ func outcome(found, saved, lost Amount) Outcome {
 // natural puts 2 before 10 and 10 before "driver".
 func natural(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+}
+
+// TotalStored sums what the applications only stored.
+func (r *Report) TotalStored() (stored Amount) {
+	for _, a := range r.Applications {
+		stored.plus(a.Stored)
+	}
+	return stored
 }
 
 // ExitCode is what a command that made or shows this report returns.

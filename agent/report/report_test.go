@@ -159,19 +159,24 @@ func golden(t *testing.T, name string, got []byte) {
 func TestOutcomes(t *testing.T) {
 	n := func(i int) Amount { return Amount{Outputs: i} }
 	tests := []struct {
-		found, saved, lost int
-		want               Outcome
-		exit               int
+		found, saved, stored, lost int
+		want                       Outcome
+		exit                       int
 	}{
-		{0, 0, 0, Nothing, 0},
-		{5, 5, 0, All, 0},
-		{5, 3, 2, Some, 3},
-		{5, 0, 5, None, 4},
-		{5, 0, 0, None, 4},
-		{5, 3, 0, Some, 3},
+		{0, 0, 0, 0, Nothing, 0},
+		{5, 5, 0, 0, All, 0},
+		{5, 3, 0, 2, Some, 3},
+		{5, 0, 0, 5, None, 4},
+		{5, 0, 0, 0, None, 4},
+		{5, 3, 0, 0, Some, 3},
+		{5, 0, 5, 0, Stored, 3},
+		{5, 2, 3, 0, Stored, 3},
+		{5, 2, 2, 1, Some, 3},
+		{5, 0, 4, 1, Some, 3},
+		{5, 0, 4, 0, Some, 3},
 	}
 	for _, tt := range tests {
-		got := outcome(n(tt.found), n(tt.saved), n(tt.lost))
+		got := outcome(n(tt.found), n(tt.saved), n(tt.stored), n(tt.lost))
 		if got != tt.want || got.ExitCode() != tt.exit {
 			t.Errorf("%+v: %s, exit %d", tt, got, got.ExitCode())
 		}

@@ -46,6 +46,9 @@ func (r *Report) head(b *bytes.Buffer) {
 	}
 	row(t, "  found", found.String())
 	row(t, "  saved", saved.String())
+	if stored := r.TotalStored(); stored.Outputs > 0 {
+		row(t, "  stored", stored.String()+", waiting for an executor")
+	}
 	row(t, "  lost", lost.String())
 	if len(r.Phases) > 0 {
 		row(t, "  phases", phases(r.Phases))
@@ -74,6 +77,9 @@ func (a *Application) text(b *bytes.Buffer, dry bool) {
 		row(t, "  error", a.Error)
 	}
 	row(t, "  saved", fmt.Sprintf("%s of %s", a.Saved, a.Found))
+	if a.Stored.Outputs > 0 {
+		row(t, "  stored", a.Stored.String()+", waiting for an executor")
+	}
 	if a.Retries > 0 {
 		row(t, "  retries", fmt.Sprint(a.Retries))
 	}
@@ -105,7 +111,11 @@ func (a *Application) tables(b *bytes.Buffer, dry bool) {
 		}
 		row(t, "\n  "+head, "OUTPUTS", "SIZE")
 		for _, d := range a.Destinations {
-			row(t, "  "+d.Target, fmt.Sprint(d.Outputs), Bytes(d.Bytes))
+			waits := ""
+			if d.Waiting {
+				waits = "waiting for an executor"
+			}
+			row(t, "  "+d.Target, fmt.Sprint(d.Outputs), Bytes(d.Bytes), waits)
 		}
 		_ = t.Flush()
 	}
@@ -172,6 +182,8 @@ func (o Outcome) headline() string {
 	switch o {
 	case All:
 		return "all saved"
+	case Stored:
+		return "stored, waiting for an executor"
 	case Some:
 		return "some lost"
 	case None:

@@ -14,9 +14,16 @@ import (
 // Values of the label result of lifeboat_outputs_total and, but for retried, of lifeboat_bytes_total.
 const (
 	saved   = "saved"   // acknowledged
+	stored  = "stored"  // only stored in object storage, where the application does not look for it
 	lost    = "lost"    // given up
 	retried = "retried" // a copy that failed and was begun again
 	unsaved = "unsaved" // was saved, but its copy has gone with its peer
+)
+
+// Values of the label destination.
+const (
+	toPeer    = "peer"
+	toObjects = "objects"
 )
 
 // Metrics are the agent's own numbers. Names, units and labels follow the conventions of Prometheus:
@@ -31,6 +38,8 @@ type Metrics struct {
 	reaction          prometheus.Histogram
 	outputs           *prometheus.CounterVec
 	bytes             *prometheus.CounterVec
+	destinationBytes  *prometheus.CounterVec
+	destinationCount  *prometheus.CounterVec
 	retries           *prometheus.CounterVec
 	notices           *prometheus.CounterVec
 	acknowledged      *prometheus.CounterVec
@@ -56,6 +65,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		reaction:          f.histogram("rescue_reaction_seconds", "Time from a notice to the first byte sent.", prometheus.ExponentialBuckets(0.01, 2.5, 9)),
 		outputs:           f.counters("outputs_total", "Map outputs by result.", "result"),
 		bytes:             f.counters("bytes_total", "Bytes of map outputs by result.", "result"),
+		destinationCount:  f.counters("destination_outputs_total", "Map outputs that were saved, by where they went: peer or objects.", "destination"),
+		destinationBytes:  f.counters("destination_bytes_total", "Bytes of map outputs that were saved, by where they went: peer or objects.", "destination"),
 		retries:           f.counters("copy_retries_total", "Copies that failed and were begun again, by kind of error.", "kind"),
 		notices:           f.counters("notices_handled_total", "Notices by source, kind, what was made of them, and whether it was a drill.", "source", "kind", "result", "drill"),
 		acknowledged:      f.counters("notices_acknowledged_total", "Notices whose cloud was told that the node may go, by source and by whether it took that.", "source", "result"),
@@ -72,12 +83,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 
 // init makes the series of known label values appear with 0, so that the first event is an increase.
 func (m *Metrics) init() {
-	for _, o := range []report.Outcome{report.All, report.Some, report.None, report.Nothing} {
+	for _, o := range []report.Outcome{report.All, report.Stored, report.Some, report.None, report.Nothing} {
 		for _, drill := range []bool{false, true} {
 			m.rescues.WithLabelValues(string(o), strconv.FormatBool(drill))
 		}
 	}
-	for _, r := range []string{saved, lost, unsaved} {
+	for _, d := range []string{toPeer, toObjects} {
+		m.destinationCount.WithLabelValues(d)
+		m.destinationBytes.WithLabelValues(d)
+	}
+	for _, r := range []string{saved, stored, lost, unsaved} {
 		m.outputs.WithLabelValues(r)
 		m.bytes.WithLabelValues(r)
 	}
@@ -129,8 +144,19 @@ func (m *Metrics) Phase(name string, took time.Duration) {
 	m.phaseSeconds.WithLabelValues(name).Observe(took.Seconds())
 }
 
-// Saved counts an acknowledged map output.
-func (m *Metrics) Saved(bytes int64) { m.output(saved, bytes) }
+// Saved counts an acknowledged map output, and where it went.
+func (m *Metrics) Saved(bytes int64, to migrate.Target) {
+	m.output(saved, bytes)
+	where := toPeer
+	if to.URL != "" {
+		where = toObjects
+	}
+	m.destinationCount.WithLabelValues(where).Inc()
+	m.destinationBytes.WithLabelValues(where).Add(float64(bytes))
+}
+
+// Stored counts a map output that lies in object storage where its application does not look for it.
+func (m *Metrics) Stored(bytes int64) { m.output(stored, bytes) }
 
 // Lost counts a map output that was given up.
 func (m *Metrics) Lost(bytes int64) { m.output(lost, bytes) }

@@ -33,7 +33,7 @@ func healthy() Status {
 
 func options(s Status) Options {
 	reg := prometheus.NewRegistry()
-	NewMetrics(reg).Saved(100)
+	NewMetrics(reg).Saved(100, migrate.Target{Executor: "1"})
 	return Options{Addr: "127.0.0.1:0", Gatherer: reg, Reporter: fixed(s), Log: zap.NewNop()}
 }
 
@@ -197,7 +197,7 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 		t.Error("at risk after the rescue")
 	}
 	families, err := reg.Gather()
-	if err != nil || len(families) != 17 {
+	if err != nil || len(families) != 19 {
 		t.Errorf("%d families, %v", len(families), err)
 	}
 }
