@@ -111,7 +111,6 @@ func New(o Options) (*Events, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	o.Log = o.Log.With(zap.String("source", Name))
 	client, err := metadata.New(cmp.Or(o.Endpoint, DefaultEndpoint))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", Name, err)

@@ -72,7 +72,7 @@ func (s *Events) newer(doc document) bool {
 
 // noteNew logs what a notice has no place for.
 func (s *Events) noteNew(e event) {
-	log := s.o.Log.With(zap.String("id", e.id()), zap.String("type", short(e.EventType)))
+	log := s.o.Log.With(zap.String("source", Name), zap.String("id", e.id()), zap.String("type", short(e.EventType)))
 	log.Info("scheduled event", zap.String("status", short(e.EventStatus)), zap.String("by", short(e.EventSource)),
 		zap.String("not_before", short(e.NotBefore)), zap.Int("machines", len(e.Resources)), zap.Int("seconds", e.duration()))
 	if kind, known := e.kind(); !known {
@@ -83,7 +83,7 @@ func (s *Events) noteNew(e event) {
 // noteBroken logs that events can't be read while others can, once until that is over.
 func (s *Events) noteBroken(n int) {
 	if n > 0 && !s.broken {
-		s.o.Log.Warn("some scheduled events can't be read; they may be about this machine", zap.Int("events", n))
+		s.o.Log.Warn("some scheduled events can't be read; they may be about this machine", zap.String("source", Name), zap.Int("events", n))
 	}
 	s.broken = n > 0
 }
