@@ -38,12 +38,13 @@ type Cluster struct {
 	jars                     string // of hadoop-aws; "" for none
 	log                      io.Writer
 	spawner                  *spawner
+	servers                  *Servers
 
 	mu     sync.Mutex
 	nodes  []*Node
 	apps   []*App
 	agents []*Agent
-	others []*process // the master, toxiproxy
+	master *process
 	keep   bool
 }
 
@@ -57,6 +58,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	c.spawner = newSpawner()
+	c.servers = &Servers{dir: c.dir, log: c.log, spawner: c.spawner}
 	if err := c.startMaster(ctx); err != nil {
 		c.KeepFiles()
 		return nil, errors.Join(err, c.Close())
@@ -130,7 +132,7 @@ func (c *Cluster) startMaster(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.others = append(c.others, master)
+	c.master = master
 	start := time.Now()
 	if c.Master, err = master.logMatch(ctx, "the master listens", `Starting Spark master at (spark://\S+)`); err != nil {
 		return err
@@ -162,8 +164,8 @@ func (c *Cluster) Nodes() []*Node {
 // Close ends every process of the cluster at once and removes its files.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
-	apps, nodes, agents, others, keep := c.apps, c.nodes, c.agents, c.others, c.keep
-	c.apps, c.nodes, c.agents, c.others = nil, nil, nil, nil
+	apps, nodes, agents, keep := c.apps, c.nodes, c.agents, c.keep
+	c.apps, c.nodes, c.agents = nil, nil, nil
 	c.mu.Unlock()
 	for _, a := range agents {
 		a.close()
@@ -174,8 +176,9 @@ func (c *Cluster) Close() error {
 	for _, n := range nodes {
 		n.proc.kill()
 	}
-	for _, p := range others {
-		p.kill()
+	c.servers.kill()
+	if c.master != nil {
+		c.master.kill()
 	}
 	c.spawner.close()
 	if keep {
@@ -189,15 +192,20 @@ func (c *Cluster) printf(format string, args ...any) {
 	fmt.Fprintf(c.log, "[lab] "+format+"\n", args...)
 }
 
-// mkdir makes a new folder below the cluster's.
-func (c *Cluster) mkdir(name string) (string, error) {
-	dir := filepath.Join(c.dir, name)
+// Servers are programs beside Spark that end with the cluster.
+func (c *Cluster) Servers() *Servers { return c.servers }
+
+func (c *Cluster) mkdir(name string) (string, error) { return newFolder(c.dir, name) }
+
+// newFolder makes a new folder below another.
+func newFolder(parent, name string) (string, error) {
+	dir := filepath.Join(parent, name)
 	for i := 2; ; i++ {
 		err := os.Mkdir(dir, 0o755)
 		if !errors.Is(err, os.ErrExist) {
 			return dir, err
 		}
-		dir = filepath.Join(c.dir, fmt.Sprintf("%s-%d", name, i))
+		dir = filepath.Join(parent, fmt.Sprintf("%s-%d", name, i))
 	}
 }
 

@@ -6,50 +6,35 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strconv"
-
-	"github.com/lifeboat/lifeboat/integration/tools"
 )
 
 // Toxiproxy is a running toxiproxy server: TCP proxies whose traffic can be slowed, cut or swallowed.
 type Toxiproxy struct {
-	proc *process
-	api  string
+	api string
 }
 
 // StartToxiproxy starts a server that ends with the cluster.
 func (c *Cluster) StartToxiproxy(ctx context.Context) (*Toxiproxy, error) {
-	folder, err := tools.Path(ctx, "toxiproxy", c.log)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := c.mkdir("toxiproxy")
-	if err != nil {
-		return nil, err
-	}
-	port, err := FreePort()
+	return c.servers.Toxiproxy(ctx)
+}
+
+// Toxiproxy starts a server.
+func (s *Servers) Toxiproxy(ctx context.Context) (*Toxiproxy, error) {
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	t := &Toxiproxy{api: "http://127.0.0.1:" + port}
-	t.proc, err = startProcess(c.spawner, processSpec{
-		args: []string{filepath.Join(folder, "server"), "-host", "127.0.0.1", "-port", port},
-		env:  c.base(dir), dir: dir, log: filepath.Join(dir, "log"),
+	_, err = s.start(ctx, server{
+		tool: "toxiproxy", program: "server", args: []string{"-host", "127.0.0.1", "-port", port},
+		answers: func(ctx context.Context) bool { return t.call(ctx, http.MethodGet, "/version", nil) == nil },
 	})
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	c.others = append(c.others, t.proc)
-	c.mu.Unlock()
-	return t, t.proc.waitFor(ctx, "toxiproxy answers", func(ctx context.Context) (bool, error) {
-		return t.call(ctx, http.MethodGet, "/version", nil) == nil, nil
-	})
+	return t, err
 }
 
-// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago.
-func FreePort() (string, error) {
+// freePort is a port of 127.0.0.1 that nobody listened on a moment ago.
+func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -67,7 +52,7 @@ type Proxy struct {
 
 // Proxy makes a proxy to upstream (host:port) on a free port of the given address, "127.0.0.1" as a rule.
 func (t *Toxiproxy) Proxy(ctx context.Context, name, address, upstream string) (*Proxy, error) {
-	port, err := FreePort()
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}

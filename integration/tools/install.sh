@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
-#     golangci-lint | gotestsum | toxiproxy | kubernetes
+#     golangci-lint | gotestsum | toxiproxy | versitygw | s5cmd | rclone
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -148,22 +148,20 @@ make_go() {
   GOBIN="$work/out" GOFLAGS="${GOFLAGS:-} -trimpath" go install "$package@$version"
 }
 
-# server_sources is the folder of the module that make_kubernetes builds; this script may run from any folder of the repository.
-server_sources() { echo "$(dirname "$(go env GOMOD)")/integration/kubernetes/server"; }
-
-# kubernetes: a whole cluster in one program, under the names of its parts. The module is compiled anew when a file of it
-# changes; that takes minutes of two cores, so that other work goes first.
-make_kubernetes() {
-  say "building Kubernetes $version and etcd: about 10 minutes with empty Go caches"
-  (
-    cd "$(server_sources)"
-    CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false -o "$work/out/kubernetes" \
-      -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$version" .
-  ) || die "Kubernetes can't be built"
-  local part
-  for part in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
-    ln -s kubernetes "$work/out/$part"
-  done
+# make_gosource does the same in a copy of the module's source: go install wants a list of all of the module's versions,
+# which not every module proxy gives.
+make_gosource() {
+  local got dir
+  say "building $package@$version"
+  got=$(go mod download -json "$module@$version")
+  dir=$(sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p' <<<"$got")
+  got=$(sed -n 's/^\t"Sum": "\(.*\)",\?$/\1/p' <<<"$got")
+  [ "$got" = "$sum" ] || die "$module $version has the checksum $got, not $sum"
+  cp -r "$dir" "$work/src"
+  chmod -R u+w "$work/src"
+  rm -rf "$work/src/vendor"
+  mkdir "$work/out"
+  (cd "$work/src" && GOFLAGS="${GOFLAGS:-} -trimpath -mod=mod" go build -o "$work/out/" "$package")
 }
 
 # describe NAME sets what is pinned for a tool.
@@ -204,12 +202,19 @@ describe() {
     kind=go version=v2.5.0 sum=h1:i4LPT+qrSlKNtQf5QliVjdP08GyAH8+BUIc9gT0eahc=
     module=github.com/Shopify/toxiproxy/v2 package=$module/cmd/server
     ;;
-  kubernetes)
-    kind=kubernetes
-    version=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$(server_sources)/go.mod")
-    sum=$(cat "$(server_sources)"/{go.mod,go.sum,main.go} | sha256sum)
+  versitygw)
+    kind=go version=v1.8.0 sum=h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=
+    module=github.com/versity/versitygw package=$module/cmd/versitygw
     ;;
-  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|kubernetes" ;;
+  s5cmd)
+    kind=gosource version=v2.3.0 sum=h1:g8KSD2o4pcyzUsAaWsn7TGb+j4w+/mI1B5NmfDR0Bbs=
+    module=github.com/peak/s5cmd/v2 package=$module
+    ;;
+  rclone)
+    kind=go version=v1.76.0 sum=h1:Gabl7KmhxyOXyMtFNA/s6wZ3LZ/2x0NP7xZLNEW3Guo=
+    module=github.com/rclone/rclone package=$module
+    ;;
+  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|versitygw|s5cmd|rclone" ;;
   esac
   key=$(printf '%s' "$kind/$recipe/$sum" | sha256sum | cut -c1-12)
   name=${1%-"$version"}-$version-$key

@@ -26,7 +26,8 @@ type Object struct {
 // PutOptions of one Put.
 type PutOptions struct {
 	// IfAbsent fails with Exists when there is such an object already. Of several writers at once exactly one
-	// succeeds.
+	// succeeds. After an error of another kind the object may be there all the same: who puts it again and gets
+	// Exists has to read whose it is.
 	IfAbsent bool
 }
 

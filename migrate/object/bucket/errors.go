@@ -26,7 +26,8 @@ const (
 	Full
 	// Misplaced: no such bucket, wrong region or endpoint, a malformed URL: nothing that is tried here will work.
 	Misplaced
-	// BadBody: the body could not be read as it was described, or the server's checksum of it was another.
+	// BadBody: the body could not be read as it was described, or the server's checksum of it was another; or a
+	// range was asked for that is not within the object.
 	BadBody
 )
 

@@ -20,7 +20,7 @@ type Settings struct {
 	PartSize int64
 	// Parallel is how many parts of one object are sent at the same time. Default 2.
 	Parallel int
-	// Stall is how long nothing may move within one request. Default 10 s.
+	// Stall is how long nothing may move within one request. Default 15 s.
 	Stall time.Duration
 	// Timeout is how long one request may take, whatever moves. Default 2 min.
 	Timeout time.Duration
@@ -36,7 +36,7 @@ func (s Settings) Defaults() Settings {
 		s.Parallel = 2
 	}
 	if s.Stall <= 0 {
-		s.Stall = 10 * time.Second
+		s.Stall = 15 * time.Second
 	}
 	if s.Timeout <= 0 {
 		s.Timeout = 2 * time.Minute

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -64,18 +65,55 @@ func (w *Watchdog) Explain(err error) error {
 	return err
 }
 
-// Body is a body whose reads count as progress.
-func (w *Watchdog) Body(b io.ReaderAt) io.ReaderAt { return watched{w, b} }
+// Body is a body on its way: its reads count as progress, and end with the request.
+func (w *Watchdog) Body(b Body) *Source { return &Source{w: w, body: b} }
 
-type watched struct {
-	w *Watchdog
-	b io.ReaderAt
+// Source reads a Body and remembers why it could not be read, which no client passes on reliably.
+type Source struct {
+	w    *Watchdog
+	body Body
+
+	mu  sync.Mutex
+	err error
 }
 
-func (x watched) ReadAt(p []byte, off int64) (int, error) {
-	n, err := x.b.ReadAt(p, off)
+// Size is the body's.
+func (s *Source) Size() int64 { return s.body.Size() }
+
+// Section is a part of it, as clients want it.
+func (s *Source) Section(offset, length int64) *io.SectionReader {
+	return io.NewSectionReader(s, offset, length)
+}
+
+// ReadAt is io.ReaderAt's.
+func (s *Source) ReadAt(p []byte, off int64) (int, error) {
+	if err := s.w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := s.body.ReadAt(p, off)
 	if n > 0 {
-		x.w.Moved()
+		s.w.Moved()
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	if off+int64(n) >= s.body.Size() && (err == nil || errors.Is(err, io.EOF)) {
+		return n, io.EOF
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		err = fmt.Errorf("it ends after %d bytes of %d: %w", off+int64(n), s.body.Size(), io.ErrUnexpectedEOF)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
 	}
 	return n, err
+}
+
+// Err is the first error of the body itself.
+func (s *Source) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }

@@ -18,6 +18,8 @@ type Rig struct {
 	Bucket bucket.Bucket
 	// Other is a client of the same bucket of its own; nil: Bucket itself.
 	Other bucket.Bucket
+	// Hasty is one whose Settings.Stall is so short that a test can wait for it, say 1 s; nil: Bucket.
+	Hasty bucket.Bucket
 	// Large is a size that is sent in parts, in bytes; default 20 MiB.
 	Large int
 	// Leftovers are the names of what is stored or half-stored and no object; nil: they are not looked for.
@@ -25,7 +27,7 @@ type Rig struct {
 
 	Deny     func() // from now on access is denied
 	Throttle func() // from now on fewer requests are asked for
-	Stall    func() // from now on nothing is answered; Settings.Stall must be at most 2 s
+	Stall    func() // from now on nothing is answered
 	Break    func() // from now on connections break
 	Spoil    func() // from now on what arrives is not what was sent, and the server finds out
 	Heal     func() // the end of these; wanted if one of them is there
@@ -34,7 +36,7 @@ type Rig struct {
 const (
 	// longest is how long one call may take that nothing harms, and patience how long one may go on after its context.
 	longest  = 60 * time.Second
-	patience = 5 * time.Second
+	patience = 10 * time.Second
 )
 
 // Conform runs the contract of bucket.Bucket against fresh buckets made by setup, which cleans up with t.Cleanup.
@@ -58,20 +60,33 @@ func Conform(t *testing.T, setup func(t *testing.T) Rig) {
 			if r.Other == nil {
 				r.Other = r.Bucket
 			}
+			if r.Hasty == nil {
+				r.Hasty = r.Bucket
+			}
 			c.test(t, r)
 			r.clean(t)
 		})
 	}
 }
 
-// clean wants that nothing is left that nobody would ever remove.
+// clean wants that nothing is left that nobody would ever remove, soon.
 func (r Rig) clean(t *testing.T) {
 	t.Helper()
 	if r.Leftovers == nil {
 		return
 	}
-	if left := r.Leftovers(); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
+	late := time.After(patience)
+	for {
+		left := r.Leftovers()
+		if len(left) == 0 {
+			return
+		}
+		select {
+		case <-late:
+			t.Errorf("left behind: %q", left)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 

@@ -233,17 +233,17 @@ func testStall(t *testing.T, r Rig) {
 	r.Stall()
 	for what, call := range map[string]func(context.Context) error{
 		"put": func(ctx context.Context) error {
-			return r.Bucket.Put(ctx, "new", bytes.NewReader(Bytes(1, 1000)), bucket.PutOptions{})
+			return r.Hasty.Put(ctx, "new", bytes.NewReader(Bytes(1, 1000)), bucket.PutOptions{})
 		},
 		"put large": func(ctx context.Context) error {
-			return r.Bucket.Put(ctx, "new", bytes.NewReader(Bytes(1, r.Large)), bucket.PutOptions{})
+			return r.Hasty.Put(ctx, "new", bytes.NewReader(Bytes(1, r.Large)), bucket.PutOptions{})
 		},
 		"get": func(ctx context.Context) error {
-			_, err := get(ctx, r.Bucket, "old", 0, -1)
+			_, err := get(ctx, r.Hasty, "old", 0, -1)
 			return err
 		},
 		"list": func(ctx context.Context) error {
-			return r.Bucket.List(ctx, "", func(bucket.Object) error { return nil })
+			return r.Hasty.List(ctx, "", func(bucket.Object) error { return nil })
 		},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

@@ -9,7 +9,7 @@ import (
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
 )
 
-// bodyError is an error of the body, or a length of it that is another than it said.
+// bodyError is an error of a body, or a range that is not within an object.
 type bodyError struct{ err error }
 
 func (e *bodyError) Error() string { return e.err.Error() }

@@ -51,15 +51,13 @@ func (b *Bucket) write(w *bucket.Watchdog, temp string, body bucket.Body) error 
 	}
 	defer f.Close()
 	size := body.Size()
-	source := &source{w: w, body: body}
-	n, err := io.CopyBuffer(struct{ io.Writer }{f}, io.NewSectionReader(source, 0, size), make([]byte, min(max(size, 1), copyBuffer)))
-	switch {
-	case source.err != nil:
-		return &bodyError{source.err}
-	case err != nil:
+	source := w.Body(body)
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, source.Section(0, size), make([]byte, min(max(size, 1), copyBuffer)))
+	if failed := source.Err(); failed != nil && w.Context().Err() == nil {
+		return &bodyError{failed}
+	}
+	if err != nil {
 		return err
-	case n != size:
-		return &bodyError{fmt.Errorf("%d bytes where %d were announced: %w", n, size, io.ErrUnexpectedEOF)}
 	}
 	b.owner.take(f)
 	if err := f.Sync(); err != nil {
@@ -67,24 +65,6 @@ func (b *Bucket) write(w *bucket.Watchdog, temp string, body bucket.Body) error 
 	}
 	w.Moved()
 	return f.Close()
-}
-
-// source keeps errors of the body apart from those of the disk, and stops when the request is over.
-type source struct {
-	w    *bucket.Watchdog
-	body io.ReaderAt
-	err  error
-}
-
-func (s *source) ReadAt(p []byte, off int64) (int, error) {
-	if err := s.w.Context().Err(); err != nil {
-		return 0, err
-	}
-	n, err := s.w.Body(s.body).ReadAt(p, off)
-	if n < len(p) && err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
 }
 
 // name makes the file visible. The folder is made anew when a Delete has just removed it as empty.
