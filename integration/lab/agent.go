@@ -59,7 +59,7 @@ func (c *Cluster) NewAgent(n *Node, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}

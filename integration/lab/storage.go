@@ -25,7 +25,7 @@ const (
 
 // Versity starts versitygw, an S3 server over a folder, with one bucket. More arguments are the server's own.
 func (s *Servers) Versity(ctx context.Context, more ...string) (*Storage, error) {
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}

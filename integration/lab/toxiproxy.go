@@ -21,7 +21,7 @@ func (c *Cluster) StartToxiproxy(ctx context.Context) (*Toxiproxy, error) {
 
 // Toxiproxy starts a server.
 func (s *Servers) Toxiproxy(ctx context.Context) (*Toxiproxy, error) {
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -33,8 +33,8 @@ func (s *Servers) Toxiproxy(ctx context.Context) (*Toxiproxy, error) {
 	return t, err
 }
 
-// freePort is a port of 127.0.0.1 that nobody listened on a moment ago.
-func freePort() (string, error) {
+// FreePort is a port of 127.0.0.1 that nobody listened on a moment ago.
+func FreePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -52,7 +52,7 @@ type Proxy struct {
 
 // Proxy makes a proxy to upstream (host:port) on a free port of the given address, "127.0.0.1" as a rule.
 func (t *Toxiproxy) Proxy(ctx context.Context, name, address, upstream string) (*Proxy, error) {
-	port, err := freePort()
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
-#     golangci-lint | gotestsum | toxiproxy | versitygw | s5cmd | rclone
+#     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | s5cmd | rclone
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -164,6 +164,24 @@ make_gosource() {
   (cd "$work/src" && GOFLAGS="${GOFLAGS:-} -trimpath -mod=mod" go build -o "$work/out/" "$package")
 }
 
+# server_sources is the folder of the module that make_kubernetes builds; this script may run from any folder of the repository.
+server_sources() { echo "$(dirname "$(go env GOMOD)")/integration/kubernetes/server"; }
+
+# kubernetes: a whole cluster in one program, under the names of its parts. The module is compiled anew when a file of it
+# changes; that takes minutes of two cores, so that other work goes first.
+make_kubernetes() {
+  say "building Kubernetes $version and etcd: about 10 minutes with empty Go caches"
+  (
+    cd "$(server_sources)"
+    CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false -o "$work/out/kubernetes" \
+      -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v$version" .
+  ) || die "Kubernetes can't be built"
+  local part
+  for part in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
+    ln -s kubernetes "$work/out/$part"
+  done
+}
+
 # describe NAME sets what is pinned for a tool.
 describe() {
   case "$1" in
@@ -214,7 +232,12 @@ describe() {
     kind=go version=v1.76.0 sum=h1:Gabl7KmhxyOXyMtFNA/s6wZ3LZ/2x0NP7xZLNEW3Guo=
     module=github.com/rclone/rclone package=$module
     ;;
-  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|versitygw|s5cmd|rclone" ;;
+  kubernetes)
+    kind=kubernetes
+    version=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$(server_sources)/go.mod")
+    sum=$(cat "$(server_sources)"/{go.mod,go.sum,main.go} | sha256sum)
+    ;;
+  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|kubernetes|versitygw|s5cmd|rclone" ;;
   esac
   key=$(printf '%s' "$kind/$recipe/$sum" | sha256sum | cut -c1-12)
   name=${1%-"$version"}-$version-$key

@@ -38,6 +38,11 @@ type Elsewhere interface {
 	AnnounceElsewhere(deadline time.Time)
 }
 
+// Partial is a rig whose notices are for some executors of one application.
+type Partial interface {
+	Executors() (app string, ids []string)
+}
+
 // Several is a rig whose origin can show more than one notice at once.
 type Several interface {
 	// AnnounceAll shows exactly these, each for the whole node.

@@ -5,6 +5,7 @@ package providertest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func (f Fault) harmless() bool { return f == None || f == TokenExpiry || f == Sl
 func (f Fault) silent() bool { return f == NotFound }
 
 // Rig is one fake origin and the source that watches it. What else an origin can do is in the optional interfaces
-// Untimed, Machines, Clock, Odd, Elsewhere and Several: a rig that has one is tested for it.
+// Untimed, Machines, Clock, Odd, Elsewhere, Partial and Several: a rig that has one is tested for it.
 type Rig interface {
 	// Announce shows a notice for the whole node and replaces the one shown before. Another deadline
 	// is another event.
@@ -124,7 +125,12 @@ func testNotice(t *testing.T, s Suite) {
 	deadline := soon(0)
 	c.announce(deadline)
 	n := w.next(deadline)
-	if n.ID == "" || n.Source != w.source.Name() || n.Kind == "" || n.Withdrawn || n.Drill || len(n.Executors) > 0 {
+	var app string
+	var executors []string
+	if p, is := c.Rig.(Partial); is {
+		app, executors = p.Executors()
+	}
+	if n.ID == "" || n.Source != w.source.Name() || n.Kind == "" || n.Withdrawn || n.Drill || n.App != app || !slices.Equal(n.Executors, executors) {
 		t.Errorf("notice: %+v", n)
 	}
 	if n.Seen.Before(before) || n.Seen.After(time.Now()) {
