@@ -1,5 +1,5 @@
 // Command bench measures, in one run on this machine, how Lifeboat and Spark's own BlockManagerDecommissioner
-// carry the same map outputs off the same executor. It stands outside the way of a rescue and holds the clock.
+// carry the same map outputs off the same executor, and how long after a notice is visible the agent acts on it. It stands outside the way of a rescue and holds the clock.
 package main
 
 import (
@@ -38,6 +38,8 @@ type options struct {
 	sides   string
 	config  string // more YAML for the agent
 	idle    time.Duration
+	notices int
+	only    string
 	cold    bool
 	keep    bool
 	verbose bool
@@ -52,6 +54,8 @@ func main() {
 	flag.StringVar(&o.sides, "sides", "spark,lifeboat", "who moves it, in this order")
 	flag.StringVar(&o.config, "config", "", "more YAML for the agent, as 'migrate: {connections: 4}'")
 	flag.DurationVar(&o.idle, "idle", 40*time.Second, "how long the idle agent is watched; 0: not at all")
+	flag.IntVar(&o.notices, "notices", 1000, "notices of each source whose reaction is measured; 0: none")
+	flag.StringVar(&o.only, "only", "", "one part: moves, idle or notices (which needs no Spark); all when empty")
 	flag.BoolVar(&o.cold, "cold", false, "peers have never received a block before")
 	flag.BoolVar(&o.keep, "keep", false, "keep all files")
 	flag.BoolVar(&o.verbose, "v", false, "say how the clusters are started")
@@ -73,11 +77,7 @@ func run(ctx context.Context, w io.Writer, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary, err := lab.Build(ctx, dir)
-	if err != nil {
-		return err
-	}
-	b := &bench{options: o, w: w, binary: binary}
+	b := &bench{options: o, w: w, dir: dir}
 	err = b.all(ctx)
 	rs := b.results()
 	if len(rs) == 0 {
@@ -89,13 +89,43 @@ func run(ctx context.Context, w io.Writer, o options) (err error) {
 // bench holds what was measured so far.
 type bench struct {
 	options
-	w      io.Writer
-	binary string
-	runs   []measured
-	idler  *idling
+	w         io.Writer
+	dir       string // for files of this run
+	binary    string
+	runs      []measured
+	idler     *idling
+	reactions []reaction
 }
 
-func (b *bench) all(ctx context.Context) error {
+// all measures the parts that were asked for. Notices come last: they leave the machine warm.
+func (b *bench) all(ctx context.Context) (err error) {
+	wants := func(part string) bool { return b.only == "" || b.only == part }
+	if !slices.Contains([]string{"", "moves", "idle", "notices"}, b.only) {
+		return fmt.Errorf("-only %q: there are moves, idle and notices", b.only)
+	}
+	if wants("moves") || wants("idle") {
+		if b.binary, err = lab.Build(ctx, b.dir); err != nil {
+			return err
+		}
+	}
+	if wants("moves") {
+		if err := b.moves(ctx); err != nil {
+			return err
+		}
+	}
+	if wants("idle") && b.idle > 0 {
+		if err := b.watchIdle(ctx); err != nil {
+			return err
+		}
+	}
+	if wants("notices") && b.notices > 0 {
+		return b.watchNotices(ctx)
+	}
+	return nil
+}
+
+// moves lets each side move each work.
+func (b *bench) moves(ctx context.Context) error {
 	fmt.Fprintf(b.w, "Spark %s; one executor leaves, two others take its map outputs; load before: %s\n\n", b.spark, load())
 	for _, wk := range works {
 		if !slices.Contains(strings.Split(b.works, ","), wk.name) {
@@ -108,9 +138,6 @@ func (b *bench) all(ctx context.Context) error {
 				}
 			}
 		}
-	}
-	if b.idle > 0 {
-		return b.watchIdle(ctx)
 	}
 	return nil
 }

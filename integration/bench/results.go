@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// result compares one measure of both sides. Ratio is ours / other; medians of all runs.
+// result compares one measure of both sides. Ratio is ours / other; medians of all runs, where the name does not say otherwise.
 type result struct {
 	Name  string  `json:"name"`
 	Unit  string  `json:"unit"`
@@ -69,6 +69,15 @@ func (b *bench) results() []result {
 		add("reaction", "s", median(reactions), (poll + goalReaction).Seconds(), "goal")
 		add("reaction-after-poll", "s", median(after), goalReaction.Seconds(), "goal")
 	}
+	for _, r := range b.reactions {
+		goal := millis(noticePoll + goalReaction)
+		for _, q := range []struct {
+			name string
+			at   float64
+		}{{"p50", 0.5}, {"p99", 0.99}, {"max", 1}} {
+			add("reaction-"+r.source+"-"+q.name, "ms", millis(r.at(q.at)), goal, "goal")
+		}
+	}
 	if b.idler != nil {
 		add("idle-rss", "MiB", float64(b.idler.rss)/(1<<20), goalRSS, "goal")
 		add("idle-cpu", "%", 100*b.idler.cpu, goalCPU, "goal")
@@ -90,7 +99,7 @@ func round(v float64) float64 { return math.Round(v*1000) / 1000 }
 
 func printTable(w io.Writer, rs []result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\nmedians\tunit\tLifeboat\tother\tratio\t  other is\n")
+	fmt.Fprintf(t, "\nmeasure\tunit\tLifeboat\tother\tratio\t  other is\n")
 	for _, r := range rs {
 		fmt.Fprintf(t, "%s\t%s\t%.3g\t%.3g\t%.3f\t  %s\n", r.Name, r.Unit, r.Ours, r.Other, r.Ratio, r.Peer)
 	}
