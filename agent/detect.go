@@ -72,7 +72,7 @@ func (d *detector) once(ctx context.Context) (cloud, bool) {
 	defer cancel()
 	var set, usual []cloud
 	for _, c := range d.clouds {
-		if c.endpoint != "" {
+		if c.named {
 			set = append(set, c)
 		} else {
 			usual = append(usual, c)

@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 
@@ -12,49 +10,8 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/providers"
-	"github.com/lifeboat/lifeboat/providers/aws"
 	"github.com/lifeboat/lifeboat/providers/file"
 )
-
-// cloud is one whose metadata can be watched.
-type cloud struct {
-	name     string // as in providers.cloud
-	enabled  config.Toggle
-	endpoint string // that somebody has set, in the configuration or in the environment of its SDK
-	detect   func(ctx context.Context, endpoint string) bool
-	sources  func(d Deps) ([]providers.Source, error)
-}
-
-// clouds are all that this agent knows.
-func clouds(cfg config.Config) []cloud {
-	return []cloud{awsCloud(cfg.Providers.AWS)}
-}
-
-func awsCloud(p config.AWS) cloud {
-	return cloud{
-		name: "aws", enabled: p.Enabled, endpoint: orVariable(p.Endpoint, "AWS_EC2_METADATA_SERVICE_ENDPOINT"), detect: detectAWS,
-		sources: func(d Deps) ([]providers.Source, error) {
-			o := aws.Options{Endpoint: p.Endpoint, Interval: p.Poll, Timeout: p.Timeout, Lead: p.Lead, Log: d.Log, Metrics: d.Registry}
-			s, err := aws.NewSpot(o)
-			if errors.Is(err, aws.ErrDisabled) {
-				d.Log.Warn("EC2 metadata is not watched", zap.Error(err))
-				return nil, nil
-			}
-			return []providers.Source{s}, err
-		},
-	}
-}
-
-// detectAWS believes an endpoint that somebody has set.
-func detectAWS(_ context.Context, endpoint string) bool { return endpoint != "" }
-
-// orVariable is the endpoint, or what a variable of the cloud's SDK says.
-func orVariable(endpoint, variable string) string {
-	if endpoint != "" {
-		return endpoint
-	}
-	return os.Getenv(variable)
-}
 
 // newSources makes the notice sources that the configuration names. Those of a cloud that has to be found come later.
 func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {

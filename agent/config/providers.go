@@ -48,18 +48,21 @@ const (
 type AWS struct {
 	Enabled  Toggle        `yaml:"enabled" doc:"Watch EC2's instance metadata. auto: when this is EC2." oneof:"auto|true|false"`
 	Endpoint string        `yaml:"endpoint" doc:"Address of the metadata service. \"\": that of the AWS SDK and its variables."`
-	Poll     time.Duration `yaml:"poll" doc:"How often the metadata is asked. AWS advises at most 5s." min:"20ms" max:"1m"`
+	Poll     time.Duration `yaml:"poll" doc:"How often each item of the metadata is asked for. AWS advises at most 5s." min:"20ms" max:"1m"`
 	Timeout  time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"30s"`
 	Lead     time.Duration `yaml:"lead" doc:"Time from a spot notice whose own time can't be read to the end of the node." min:"5s" max:"24h"`
-	ASGLead  time.Duration `yaml:"asgLead" doc:"Time from Auto Scaling's target state to the end of the node, which the metadata does not say: the heartbeat timeout of your lifecycle hook." min:"5s" max:"48h"`
+	ASGLead  time.Duration `yaml:"asgLead" doc:"Time from Auto Scaling's target state to the end of the node, which the metadata does not say. With a lifecycle hook: its heartbeat timeout." min:"5s" max:"48h"`
 }
 
 // GCP is the metadata server of Google Compute Engine. GCE_METADATA_HOST keeps its meaning.
 type GCP struct {
 	Enabled  Toggle        `yaml:"enabled" doc:"Watch the metadata server of Compute Engine. auto: when this is Google Cloud." oneof:"auto|true|false"`
 	Endpoint string        `yaml:"endpoint" doc:"Address of the metadata server. \"\": that of Google's client and GCE_METADATA_HOST."`
-	Timeout  time.Duration `yaml:"timeout" doc:"How long one request may take, beside the time for which it waits for a change." min:"100ms" max:"30s"`
-	Lead     time.Duration `yaml:"lead" doc:"Time from a preemption to the end of the node, when the metadata names none." min:"5s" max:"24h"`
+	Poll     time.Duration `yaml:"poll" doc:"How often the server is asked where it can't be made to answer when something changes." min:"20ms" max:"1m"`
+	Timeout  time.Duration `yaml:"timeout" doc:"How long one answer may take, beside the wait for a change." min:"100ms" max:"30s"`
+	Lead     time.Duration `yaml:"lead" doc:"Time from a preemption to the end of the node. 2m where instances are made with that notice." min:"5s" max:"24h"`
+
+	MaintenanceLead time.Duration `yaml:"maintenanceLead" doc:"Time from a maintenance event that names no time to its beginning." min:"5s" max:"24h"`
 }
 
 // Azure is the Scheduled Events of Azure's instance metadata.
@@ -68,7 +71,7 @@ type Azure struct {
 	Endpoint    string        `yaml:"endpoint" doc:"Address of the instance metadata. \"\": Azure's."`
 	Poll        time.Duration `yaml:"poll" doc:"How often the events are asked for. Azure advises 1s." min:"20ms" max:"1m"`
 	Timeout     time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"3m"`
-	Lead        time.Duration `yaml:"lead" doc:"Time from an event that names no time to the end of the node." min:"5s" max:"24h"`
+	Lead        time.Duration `yaml:"lead" doc:"Time from an event that has begun already, or names no time, to the end of the node." min:"5s" max:"24h"`
 	VMName      string        `yaml:"vmName" doc:"Name of this VM in events. \"\": asked of the metadata."`
 	Acknowledge bool          `yaml:"acknowledge" doc:"Let an event of this VM alone begin early, once everything is saved. Others are never acknowledged."`
 }
@@ -79,7 +82,7 @@ type Alibaba struct {
 	Endpoint string        `yaml:"endpoint" doc:"Address of the metadata service. \"\": Alibaba Cloud's."`
 	Poll     time.Duration `yaml:"poll" doc:"How often the metadata is asked." min:"20ms" max:"1m"`
 	Timeout  time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"30s"`
-	Lead     time.Duration `yaml:"lead" doc:"Time from a notice whose own time can't be read to the end of the node." min:"5s" max:"24h"`
+	Lead     time.Duration `yaml:"lead" doc:"Time from a notice whose own time has passed to the end of the node." min:"5s" max:"24h"`
 }
 
 // Tencent is the metadata of Tencent Cloud's CVM.
@@ -88,7 +91,7 @@ type Tencent struct {
 	Endpoint string        `yaml:"endpoint" doc:"Address of the metadata service. \"\": Tencent Cloud's."`
 	Poll     time.Duration `yaml:"poll" doc:"How often the metadata is asked." min:"20ms" max:"1m"`
 	Timeout  time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"30s"`
-	Lead     time.Duration `yaml:"lead" doc:"Time from a notice whose own time can't be read to the end of the node." min:"5s" max:"24h"`
+	Lead     time.Duration `yaml:"lead" doc:"Time from a notice whose own time has passed to the end of the node." min:"5s" max:"24h"`
 }
 
 // Kube is what the Kubernetes API server says of this node and of the executor pods on it.
@@ -97,7 +100,7 @@ type Kube struct {
 	Node       string        `yaml:"node" doc:"Name of this node in Kubernetes. \"\": NODE_NAME, then node.name."`
 	Kubeconfig string        `yaml:"kubeconfig" doc:"File with the address and the credentials of the API server. \"\": the pod's service account."`
 	Timeout    time.Duration `yaml:"timeout" doc:"How long one request to the API server may take, beside watches." min:"1s" max:"1m"`
-	Lead       time.Duration `yaml:"lead" doc:"Time from a taint or a shutdown that names no time to the end of the node." min:"5s" max:"24h"`
+	Lead       time.Duration `yaml:"lead" doc:"Time from the beginning of a shutdown of the node to its end: shutdownGracePeriod less shutdownGracePeriodCriticalPods of the kubelet." min:"5s" max:"24h"`
 }
 
 // File is a notice by hand or by another program: for on-premises users.
@@ -140,12 +143,12 @@ func defaultProviders() Providers {
 	const lead = 2 * time.Minute
 	return Providers{
 		Cloud:   CloudAuto,
-		AWS:     AWS{Enabled: Auto, Poll: 2 * time.Second, Timeout: 2 * time.Second, Lead: lead, ASGLead: time.Hour},
-		GCP:     GCP{Enabled: Auto, Timeout: 2 * time.Second, Lead: 30 * time.Second},
-		Azure:   Azure{Enabled: Auto, Poll: time.Second, Timeout: 2 * time.Minute, Lead: 30 * time.Second},
-		Alibaba: Alibaba{Enabled: Auto, Poll: 2 * time.Second, Timeout: 2 * time.Second, Lead: 5 * time.Minute},
-		Tencent: Tencent{Enabled: Auto, Poll: 2 * time.Second, Timeout: 2 * time.Second, Lead: lead},
-		Kube:    Kube{Enabled: Auto, Timeout: 10 * time.Second, Lead: lead},
+		AWS:     AWS{Enabled: Auto, Poll: 2 * time.Second, Timeout: 3 * time.Second, Lead: lead, ASGLead: lead},
+		GCP:     GCP{Enabled: Auto, Poll: time.Second, Timeout: 2 * time.Second, Lead: lead / 4, MaintenanceLead: time.Minute},
+		Azure:   Azure{Enabled: Auto, Poll: time.Second, Timeout: 3 * time.Second, Lead: lead / 4},
+		Alibaba: Alibaba{Enabled: Auto, Poll: 2 * time.Second, Timeout: 3 * time.Second, Lead: lead / 4},
+		Tencent: Tencent{Enabled: Auto, Poll: 2 * time.Second, Timeout: 3 * time.Second, Lead: lead / 4},
+		Kube:    Kube{Enabled: Auto, Timeout: 10 * time.Second, Lead: lead / 8},
 		File:    File{Path: "/run/lifeboat/notice", Lead: lead},
 	}
 }

@@ -161,6 +161,7 @@ func (p Providers) leads() []lead {
 		{"providers.aws.lead", p.Uses("aws", p.AWS.Enabled), p.AWS.Lead},
 		{"providers.aws.asgLead", p.Uses("aws", p.AWS.Enabled), p.AWS.ASGLead},
 		{"providers.gcp.lead", p.Uses("gcp", p.GCP.Enabled), p.GCP.Lead},
+		{"providers.gcp.maintenanceLead", p.Uses("gcp", p.GCP.Enabled), p.GCP.MaintenanceLead},
 		{"providers.azure.lead", p.Uses("azure", p.Azure.Enabled), p.Azure.Lead},
 		{"providers.alibaba.lead", p.Uses("alibaba", p.Alibaba.Enabled), p.Alibaba.Lead},
 		{"providers.tencent.lead", p.Uses("tencent", p.Tencent.Enabled), p.Tencent.Lead},
