@@ -106,7 +106,7 @@ func TestWorkerStaysWhereAnApplicationIsNotRescued(t *testing.T) {
 	alone := s.app("app-2") // it has no executor elsewhere
 	alone.member("1", plain).commits(0, 2, 100)
 	s.worker(handler)
-	rep := s.rescue(3 * time.Second)
+	rep := s.rescue(8 * time.Second)
 	s.await("ended 1")
 	s.never("worker")
 	for _, a := range rep.Applications {
