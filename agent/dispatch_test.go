@@ -126,7 +126,7 @@ func TestWithdrawnAfterTellingIsFinished(t *testing.T) {
 	s.send(n)
 	s.await("log: notice\t{\"notice\": \"n1\"")
 	s.awaitN("log: notice\t", 3)
-	if got := s.leads("n1"); got[len(got)-1] != noticeRepeated {
+	if got := s.leads("n1"); got[len(got)-1] != NoticeRepeated {
 		t.Errorf("n1 was acted on twice: %q", got)
 	}
 }

@@ -12,17 +12,17 @@ import (
 	"github.com/lifeboat/lifeboat/providers"
 )
 
-// What is made of a notice; a label of metrics.
+// What is made of a notice: what the status page says, and a label of lifeboat_notices_handled_total.
 const (
-	noticeRescue    = "rescue"    // now
-	noticeMerged    = "merged"    // part of the running rescue
-	noticeWidens    = "widens"    // the running rescue is begun anew for it, too
-	noticeScheduled = "scheduled" // a rescue later
-	noticeMirrored  = "mirrored"  // a reason to copy ahead
-	noticeRecorded  = "recorded"  // no reason to do anything
-	noticeRepeated  = "repeated"  // was acted on before, or nothing is left to do for it
-	noticeRehearsed = "rehearsed" // a drill that does nothing
-	noticeWithdrawn = "withdrawn" // ends a rescue that has told nobody yet; any other is finished
+	NoticeRescue    = "rescue"    // now
+	NoticeMerged    = "merged"    // part of the running rescue
+	NoticeWidens    = "widens"    // the running rescue is begun anew for it, too
+	NoticeScheduled = "scheduled" // a rescue later
+	NoticeMirrored  = "mirrored"  // a reason to copy ahead
+	NoticeRecorded  = "recorded"  // no reason to do anything
+	NoticeRepeated  = "repeated"  // was acted on before, or nothing is left to do for it
+	NoticeRehearsed = "rehearsed" // a drill that does nothing
+	NoticeWithdrawn = "withdrawn" // ends a rescue that has told nobody yet; any other is finished
 )
 
 // longestWait is the pause between looks at scheduled notices: timers don't follow a clock that is set anew.
@@ -45,15 +45,15 @@ func (d *dispatcher) take(ctx context.Context, n providers.Notice) {
 	d.log.Info("notice", fields...)
 	d.forget(n.ID)
 	switch what {
-	case noticeRescue, noticeWidens:
+	case NoticeRescue, NoticeWidens:
 		d.waiting = append(d.waiting, n)
-	case noticeScheduled:
+	case NoticeScheduled:
 		d.scheduled = append(d.scheduled, n)
-	case noticeRehearsed:
+	case NoticeRehearsed:
 		d.rehearsal.waiting = append(d.rehearsal.waiting, n)
-	case noticeMirrored:
+	case NoticeMirrored:
 		d.mirror(n)
-	case noticeWithdrawn:
+	case NoticeWithdrawn:
 		if d.policy.act(n.Kind) == config.ActMirror {
 			d.mirror(n)
 		}
@@ -75,44 +75,44 @@ func (d *dispatcher) judge(ctx context.Context, n providers.Notice) string {
 		if running != nil {
 			running.withdraw(n)
 		}
-		return noticeWithdrawn
+		return NoticeWithdrawn
 	}
 	switch d.policy.act(n.Kind) {
 	case config.ActMirror:
-		return noticeMirrored
+		return NoticeMirrored
 	case config.ActRecord:
-		return noticeRecorded
+		return NoticeRecorded
 	}
 	if n.DryRun {
-		return d.once(ctx, n, noticeRehearsed)
+		return d.once(ctx, n, NoticeRehearsed)
 	}
 	if running != nil && running.holds(n.ID) || !d.policy.begins(n).After(time.Now()) {
 		return d.now(ctx, n, running)
 	}
-	return d.once(ctx, n, noticeScheduled)
+	return d.once(ctx, n, NoticeScheduled)
 }
 
 // now is the word for a notice whose rescue is to begin.
 func (d *dispatcher) now(ctx context.Context, n providers.Notice, running *rescue) string {
 	if running == nil {
-		return d.once(ctx, n, noticeRescue)
+		return d.once(ctx, n, NoticeRescue)
 	}
 	switch running.merge(n) {
 	case merged:
-		return noticeMerged
+		return NoticeMerged
 	case wider:
-		return noticeWidens
+		return NoticeWidens
 	}
 	if running.calledOff() {
-		return noticeRescue // it came again; whether it was acted on is known when that rescue has ended
+		return NoticeRescue // it came again; whether it was acted on is known when that rescue has ended
 	}
-	return d.once(ctx, n, noticeRescue)
+	return d.once(ctx, n, NoticeRescue)
 }
 
 // once is what, unless the notice was acted on before, or nothing is left to do for it.
 func (d *dispatcher) once(ctx context.Context, n providers.Notice, what string) string {
-	if d.store.Acted(n.ID) || what == noticeRescue && d.isDone(ctx, n) {
-		return noticeRepeated
+	if d.store.Acted(n.ID) || what == NoticeRescue && d.isDone(ctx, n) {
+		return NoticeRepeated
 	}
 	return what
 }
@@ -158,7 +158,7 @@ func (d *dispatcher) ripen(ctx context.Context) {
 			zap.String("leads to", what))
 		d.metrics.Notice(n, what)
 		d.handled.note(n, what)
-		if what == noticeRescue || what == noticeWidens {
+		if what == NoticeRescue || what == NoticeWidens {
 			d.waiting = append(d.waiting, n)
 		}
 		return true

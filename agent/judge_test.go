@@ -32,11 +32,11 @@ func TestDefect03ScheduledNoticeWaits(t *testing.T) {
 	s.daemon()
 	s.send(maintenance("gone", 24*time.Hour))
 	s.send(maintenance("moved", 12*time.Hour))
-	s.leadsTo("gone", noticeScheduled)
-	s.leadsTo("moved", noticeScheduled)
+	s.leadsTo("gone", NoticeScheduled)
+	s.leadsTo("moved", NoticeScheduled)
 	s.send(withdrawn(maintenance("gone", 24*time.Hour)))
 	s.send(maintenance("moved", 11*time.Second))
-	s.leadsTo("gone", noticeWithdrawn)
+	s.leadsTo("gone", NoticeWithdrawn)
 	s.never("log: rescue begins")
 	rep := s.report(1)
 	saved(t, rep, 3)
@@ -55,7 +55,7 @@ func TestScheduledNoticeSurvivesARestart(t *testing.T) {
 	n := maintenance("n1", 12*time.Second)
 	d := s.daemon()
 	s.send(n)
-	s.leadsTo("n1", noticeScheduled)
+	s.leadsTo("n1", NoticeScheduled)
 	d.stop()
 	<-d.done
 	d = s.daemon()
@@ -65,7 +65,7 @@ func TestScheduledNoticeSurvivesARestart(t *testing.T) {
 	<-d.done
 	s.daemon()
 	s.send(n)
-	s.leadsTo("n1", noticeRepeated)
+	s.leadsTo("n1", NoticeRepeated)
 }
 
 // TestMirrorIsAskedFor, and told when its reason has gone.
@@ -98,7 +98,7 @@ func TestKindsAreConfigurable(t *testing.T) {
 	s.cfg.Notices.Preemption, s.cfg.Notices.Cordon = config.ActRecord, config.ActRescue
 	s.daemon()
 	s.send(notice("n1", 20*time.Second))
-	s.leadsTo("n1", noticeRecorded)
+	s.leadsTo("n1", NoticeRecorded)
 	n := notice("n2", 20*time.Second)
 	n.Kind = providers.Cordon
 	s.send(n)
@@ -134,7 +134,7 @@ func TestNoticesOfSeveralExecutors(t *testing.T) {
 	s.await("told 1")
 	s.never("told 5")
 	s.send(of(notice("n5", 25*time.Second), "app-1", "5"))
-	s.leadsTo("n5", noticeWidens)
+	s.leadsTo("n5", NoticeWidens)
 	s.await("told 5")
 	one.set(func(x *sparkExecutor) { x.tasks = 0 })
 	rep := s.report(1)
@@ -182,7 +182,7 @@ func TestWithdrawalLeavesANarrowerNotice(t *testing.T) {
 	s.send(node)
 	s.await("unanswered")
 	s.send(of(notice("n2", 20*time.Second), "app-1", "5"))
-	s.leadsTo("n2", noticeMerged)
+	s.leadsTo("n2", NoticeMerged)
 	s.send(withdrawn(node))
 	s.await("log: rescue interrupted: it goes on")
 	app.setDeaf(false)
@@ -202,12 +202,12 @@ func TestDuplicateFromASecondSource(t *testing.T) {
 	s.send(notice("spot", 30*time.Second))
 	saved(t, s.report(1), 3)
 	s.send(notice("asg", 25*time.Second))
-	s.leadsTo("asg", noticeRepeated)
+	s.leadsTo("asg", NoticeRepeated)
 	d.stop()
 	<-d.done
 	s.daemon() // a restart forgets nothing
 	s.send(notice("taint", 25*time.Second))
-	s.leadsTo("taint", noticeRepeated)
+	s.leadsTo("taint", NoticeRepeated)
 	late := app.member("9", plain) // a new one is no duplicate
 	late.commits(20, 2, 100)
 	s.send(notice("again", 25*time.Second))
@@ -240,7 +240,7 @@ func TestDefect07EveryNoticeIsRead(t *testing.T) {
 	s.await("told 1")
 	for _, id := range []string{"n2", "n3", "n4"} {
 		s.send(notice(id, 40*time.Second))
-		s.leadsTo(id, noticeMerged)
+		s.leadsTo(id, NoticeMerged)
 	}
 	member.set(func(x *sparkExecutor) { x.tasks = 0 })
 	if rep := s.report(1); len(rep.Merged) != 3 {
@@ -256,7 +256,7 @@ func TestDefect11WithdrawalOfOneNoticeLeavesTheOthers(t *testing.T) {
 	s.send(notice("n1", 30*time.Second))
 	s.await("unanswered")
 	s.send(withdrawn(notice("other", 30*time.Second)))
-	s.leadsTo("other", noticeWithdrawn)
+	s.leadsTo("other", NoticeWithdrawn)
 	app.setDeaf(false)
 	rep := s.report(1)
 	saved(t, rep, 3)

@@ -5,6 +5,7 @@ package providers
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -21,10 +22,12 @@ const (
 	Pause       Kind = "pause"       // the machine stands still or is moved for seconds, and stays
 )
 
+// Kinds are all that are known.
+func Kinds() []Kind { return []Kind{Preemption, Drain, Rebalance, Maintenance, Cordon, Pause} }
+
 // Label is the kind as a metric label: one that is not known is "other", so that an origin can't make up labels.
 func (k Kind) Label() string {
-	switch k {
-	case Preemption, Drain, Rebalance, Maintenance, Cordon, Pause:
+	if slices.Contains(Kinds(), k) {
 		return string(k)
 	}
 	return "other"

@@ -13,12 +13,15 @@ import (
 	"syscall"
 
 	"github.com/lifeboat/lifeboat/agent/journal"
+	"github.com/lifeboat/lifeboat/providers"
 )
 
 const (
 	fileName = "report.json"
 	// maxReport caps what is read back: examples are capped, so a report of a hundred applications is a few MB.
 	maxReport = 64 << 20
+	// recent is how many reports are looked at for one that must be new.
+	recent = 5
 )
 
 // ErrNotFound says that no report has this id.
@@ -79,6 +82,17 @@ func List(state string, n int) ([]*Report, error) {
 		}
 	}
 	return list, errors.Join(bad...)
+}
+
+// For returns the report of the rescue that served a notice, or nil while there is none among the newest.
+func For(state, noticeID string) (*Report, error) {
+	list, err := List(state, recent)
+	for _, r := range list {
+		if r.Notice.ID == noticeID || slices.ContainsFunc(r.Merged, func(n providers.Notice) bool { return n.ID == noticeID }) {
+			return r, nil
+		}
+	}
+	return nil, err
 }
 
 // Load reads the report with this id, or the only one whose id begins or ends with it: the last four

@@ -33,9 +33,16 @@ func (r *Report) head(b *bytes.Buffer) {
 	if r.DryRun {
 		headline = "dry run, nothing was done; it would be: " + headline
 	}
-	fmt.Fprintf(b, "Rescue %s on %s: %s\n\n", r.ID, r.Node, headline)
+	what := "Rescue"
+	if r.Notice.Drill {
+		what = "Drill"
+	}
+	fmt.Fprintf(b, "%s %s on %s: %s\n\n", what, r.ID, r.Node, headline)
 	t := table(b)
 	row(t, "  notice", fmt.Sprintf("%s (%s) %s", r.Notice.Source, r.Notice.Kind, r.Notice.ID))
+	for _, n := range r.Merged {
+		row(t, "  also", fmt.Sprintf("%s (%s) %s", n.Source, n.Kind, n.ID))
+	}
 	row(t, "  began", r.Began.UTC().Format(time.DateTime)+" UTC, took "+Seconds(r.Ended.Sub(r.Began).Seconds()))
 	switch {
 	case r.Deadline.IsZero():
@@ -54,10 +61,17 @@ func (r *Report) head(b *bytes.Buffer) {
 		row(t, "  phases", phases(r.Phases))
 	}
 	if r.Runs > 1 {
-		row(t, "  agent", fmt.Sprintf("restarted in the middle, %d runs", r.Runs))
+		row(t, "  agent", fmt.Sprintf("taken up again in the middle, %d runs", r.Runs))
 	}
 	if r.Withdrawn {
 		row(t, "  notice", "withdrawn before anybody was told: nothing was done")
+	}
+	for _, a := range r.Acknowledged {
+		text := "told that the node may go"
+		if a.Error != "" {
+			text = "not told that the node may go: " + a.Error
+		}
+		row(t, "  "+a.Source, text)
 	}
 	if r.Interrupted {
 		row(t, "  agent", "stopped before the end; the next run goes on")
@@ -170,6 +184,9 @@ func ListText(w io.Writer, reports []*Report) error {
 		result := r.Outcome.headline()
 		if r.DryRun {
 			result = "dry run: " + result
+		}
+		if r.Notice.Drill {
+			result = "drill: " + result
 		}
 		row(t, r.ID, r.Began.UTC().Format(time.DateTime), r.Notice.Source, result,
 			saved.String(), lost.String(), Seconds(r.Ended.Sub(r.Began).Seconds()), Seconds(r.SecondsLeft))

@@ -19,20 +19,26 @@ import (
 	"github.com/lifeboat/lifeboat/agent"
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/agent/status"
 )
 
 // scripted stands in for the agent: what it answers is given, what it is asked is kept.
 type scripted struct {
-	report *report.Report
-	list   []agent.ExecutorView
-	err    error
-	asked  agent.Request
-	deps   agent.Deps
+	report  *report.Report
+	list    []agent.ExecutorView
+	sources []status.Source
+	err     error
+	asked   agent.Request
+	deps    agent.Deps
 }
 
 func (s *scripted) Run(context.Context, <-chan struct{}) error { return s.err }
 
 func (s *scripted) Inventory(context.Context) ([]agent.ExecutorView, error) { return s.list, s.err }
+
+func (s *scripted) Look(context.Context) ([]status.Source, string, error) {
+	return s.sources, "", s.err
+}
 
 func (s *scripted) Rescue(_ context.Context, r agent.Request) (*report.Report, error) {
 	s.asked = r

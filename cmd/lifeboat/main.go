@@ -14,6 +14,7 @@ import (
 	"github.com/lifeboat/lifeboat/agent"
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/agent/status"
 )
 
 // Exit codes beside those of report.Outcome.
@@ -34,6 +35,7 @@ type rescuer interface {
 	Run(ctx context.Context, stop <-chan struct{}) error
 	Rescue(ctx context.Context, r agent.Request) (*report.Report, error)
 	Inventory(ctx context.Context) ([]agent.ExecutorView, error)
+	Look(ctx context.Context) ([]status.Source, string, error)
 }
 
 // cli is what all commands share.
@@ -91,7 +93,7 @@ func (c *cli) root() *cobra.Command {
 	flags.StringVar(&c.configPath, "config", "", "configuration file (default "+config.DefaultPath+" if it exists)")
 	c.format = formatText
 	flags.VarP(&c.format, "output", "o", "text, for eyes, or json")
-	root.AddCommand(c.agentCommand(), c.executorsCommand(), c.rescueCommand(), c.reportCommand(), c.versionCommand())
+	root.AddCommand(c.agentCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(), c.versionCommand())
 	return root
 }
 

@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 func TestMain(m *testing.M) { testscript.Main(m, map[string]func(){"lifeboat": main}) }
 
 // TestScripts runs the real command. Each script finds lb.yaml: a state folder of its own, no cloud,
-// and an address that no executor has.
+// and an address that no executor has; and serving.yaml, which is the same with an address to listen on.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -24,11 +26,23 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			text := fmt.Sprintf("node: {name: node-1, addresses: [192.0.2.1]}\nstate: %s/state\nlisten: \"\"\n"+
-				"providers:\n  aws: {enabled: false}\n  file: {enabled: true, path: %s/notice}\n", e.WorkDir, e.WorkDir)
-			return os.WriteFile(filepath.Join(e.WorkDir, "lb.yaml"), []byte(text), 0o600)
+				"providers:\n  cloud: none\n  kube: {enabled: false}\n  file: {enabled: true, path: %s/notice}\n", e.WorkDir, e.WorkDir)
+			serving := strings.Replace(text, `listen: ""`, "listen: "+freeAddress(), 1)
+			return errors.Join(os.Chmod(e.WorkDir, 0o755), os.WriteFile(filepath.Join(e.WorkDir, "lb.yaml"), []byte(text), 0o600),
+				os.WriteFile(filepath.Join(e.WorkDir, "serving.yaml"), []byte(serving), 0o600))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "appears": appears},
 	})
+}
+
+// freeAddress is one where nobody listens now.
+func freeAddress() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // exits runs a command and checks its exit code: exits CODE COMMAND ARG…

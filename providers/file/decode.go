@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/lifeboat/lifeboat/providers"
@@ -54,9 +55,7 @@ func decode(content string) (request, error) {
 
 // check finds values that make no sense, and fills in what follows from others.
 func (r *request) check() error {
-	switch r.Kind {
-	case providers.Preemption, providers.Drain, providers.Rebalance, providers.Maintenance, providers.Cordon, providers.Pause:
-	default:
+	if !slices.Contains(providers.Kinds(), r.Kind) {
 		return fmt.Errorf("kind %.40q is not known", string(r.Kind))
 	}
 	if r.Deadline != nil && r.In != "" {
