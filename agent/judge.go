@@ -77,6 +77,9 @@ func (d *dispatcher) judge(ctx context.Context, n providers.Notice) string {
 		}
 		return NoticeWithdrawn
 	}
+	if n.Drill && n.Deadline.Before(time.Now()) {
+		return NoticeRecorded // it was left by somebody who has gone
+	}
 	switch d.policy.act(n.Kind) {
 	case config.ActMirror:
 		return NoticeMirrored

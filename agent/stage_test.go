@@ -147,10 +147,12 @@ func (s *stage) awaitN(word string, n int) {
 	s.until(fmt.Sprintf("%d times %q", n, word), func() bool { return len(s.seen(word)) >= n })
 }
 
-// until waits for something that is true after some event.
+// until waits for something to be true.
 func (s *stage) until(what string, isTrue func() bool) {
 	s.t.Helper()
 	timeout := time.After(15 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond) // for what is no event
+	defer tick.Stop()
 	for {
 		s.mu.Lock()
 		changed := s.changed
@@ -160,6 +162,7 @@ func (s *stage) until(what string, isTrue func() bool) {
 		}
 		select {
 		case <-changed:
+		case <-tick.C:
 		case <-timeout:
 			s.t.Fatalf("not in time: %s; %q", what, s.seen(""))
 		}

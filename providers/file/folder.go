@@ -90,16 +90,21 @@ func (f *Folder) Name() string { return f.o.Name }
 // Health is the state after the last look. Files that could not be used are named, and do not make it bad.
 func (f *Folder) Health() providers.Health {
 	h := f.poller.Health()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if h.OK && len(f.bad) > 0 {
-		var all []string
-		for _, name := range slices.Sorted(maps.Keys(f.bad)) {
-			all = append(all, f.bad[name])
-		}
-		h.Error = strings.Join(all[:min(len(all), 3)], "; ")
+	if h.OK {
+		h.Error = f.trouble()
 	}
 	return h
+}
+
+// trouble names the first files that could not be used.
+func (f *Folder) trouble() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(f.bad)) {
+		all = append(all, f.bad[name])
+	}
+	return strings.Join(all[:min(len(all), 3)], "; ")
 }
 
 // Notices are those that the last look showed.

@@ -74,7 +74,7 @@ func (r *rig) Source(reg prometheus.Registerer) providers.Source {
 // put writes a file beside and renames it.
 func put(t *testing.T, path, content string, mode os.FileMode) {
 	t.Helper()
-	tmp := path + ".new"
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +100,40 @@ func TestConformance(t *testing.T) {
 	providertest.Run(t, providertest.Suite{
 		New:       newRig,
 		Faults:    []providertest.Fault{providertest.Malformed, providertest.Huge, providertest.Unauthorized},
+		Withdraws: true,
+		Events:    200,
+	})
+}
+
+// folderRig is the same with a source that watches the whole folder.
+type folderRig struct{ *rig }
+
+func (r folderRig) Source(reg prometheus.Registerer) providers.Source {
+	r.t.Helper()
+	s, err := NewFolder(FolderOptions{
+		Path: filepath.Dir(r.path), Interval: 300 * time.Microsecond, Settle: time.Microsecond, Metrics: reg,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// SetFault opens the folder to everybody: a broken file alone is no trouble of the whole folder.
+func (r folderRig) SetFault(f providertest.Fault) {
+	mode := os.FileMode(0o755)
+	if f == providertest.Unauthorized {
+		mode = 0o777
+	}
+	if err := os.Chmod(filepath.Dir(r.path), mode); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestFolderConformance(t *testing.T) {
+	providertest.Run(t, providertest.Suite{
+		New:       func(t *testing.T) providertest.Rig { return folderRig{newRig(t).(*rig)} },
+		Faults:    []providertest.Fault{providertest.Unauthorized},
 		Withdraws: true,
 		Events:    200,
 	})
