@@ -153,7 +153,22 @@ func (p *Poller) send(ctx context.Context, to chan<- Notice, sent map[string]Not
 			zap.Time("deadline", n.Deadline), zap.String("app", n.App), zap.Strings("executors", n.Executors),
 			zap.Bool("withdrawn", n.Withdrawn), zap.Bool("drill", n.Drill), zap.Bool("changed", known))
 	}
+	forget(sent, found)
 	return nil
+}
+
+// remembered is how long a notice that is not shown any more is known as sent, after it was seen and its deadline has passed:
+// an origin that flaps for longer than that sends it again, and one with many short events doesn't fill the memory.
+const remembered = 24 * time.Hour
+
+// forget takes out what is long over.
+func forget(sent map[string]Notice, found []Notice) {
+	for id, n := range sent {
+		over := time.Since(n.Deadline) > remembered && time.Since(n.Seen) > remembered
+		if over && !slices.ContainsFunc(found, func(f Notice) bool { return f.ID == id }) {
+			delete(sent, id)
+		}
+	}
 }
 
 // wait returns when the next poll is due.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,6 +230,21 @@ func TestDefect11NoneFromOneSourceWithdrawsNothingOfAnother(t *testing.T) {
 			t.Errorf("source without a notice sent %v", got)
 		}
 	})
+}
+
+func TestWhatIsLongOverIsForgotten(t *testing.T) {
+	now := time.Now()
+	day := func(n int) time.Time { return now.Add(time.Duration(n) * 25 * time.Hour) }
+	sent := map[string]Notice{}
+	for id, when := range map[string]struct{ seen, deadline int }{
+		"over": {-2, -1}, "shown still": {-2, -1}, "seen lately": {0, -2}, "to come": {-3, 1}, "now": {-2, 0},
+	} {
+		sent[id] = Notice{ID: id, Seen: day(when.seen), Deadline: day(when.deadline)}
+	}
+	forget(sent, []Notice{{ID: "shown still"}})
+	if got := slices.Sorted(maps.Keys(sent)); !slices.Equal(got, []string{"now", "seen lately", "shown still", "to come"}) {
+		t.Errorf("remembered: %v", got)
+	}
 }
 
 func TestWakePollsAtOnce(t *testing.T) {

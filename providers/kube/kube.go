@@ -58,6 +58,9 @@ const (
 	DeletionLead = 2 * time.Minute
 
 	envNode = "NODE_NAME"
+
+	// maxEnded withdrawals are counted. Almost all ids hold a time, and never come again.
+	maxEnded = 1000
 )
 
 // Options of both sources. Only Cluster is needed, and Node where the environment does not say it.
@@ -218,6 +221,9 @@ func (s *source) poll(ctx context.Context) ([]providers.Notice, error) {
 		}
 		delete(s.standing, identity)
 		if seen.ended(identity) {
+			if len(s.ended) >= maxEnded {
+				clear(s.ended)
+			}
 			s.ended[before.id]++
 			before.notice.Withdrawn = true
 			all = append(all, before.notice)

@@ -132,9 +132,9 @@ func unreachable(ctx context.Context, err error) error {
 
 // isTLS says whether the two ends don't believe each other: authorities and certificates may have been rotated.
 func isTLS(err error) bool {
-	var alert tls.AlertError
 	var authority *tls.CertificateVerificationError
-	return errors.As(err, &alert) || errors.As(err, &authority)
+	var op *net.OpError
+	return errors.As(err, &authority) || errors.As(err, &op) && op.Op == "remote error" // as crypto/tls calls an alert
 }
 
 // capped fails an answer that is longer than it may be.
