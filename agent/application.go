@@ -246,12 +246,12 @@ func (a *application) copyAndRelease(ctx context.Context, copying *movable) {
 	copyCtx, cancel := a.untilKilled(copying)
 	defer cancel()
 	var work, releases, late errgroup.Group
-	work.Go(func() error { return a.engine.Run(copyCtx) })
+	left, learned := make(chan struct{}), make(chan struct{})
+	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx, left); return nil })
+	work.Go(func() error { a.awaitFirstCosts(copyCtx, learned); return a.engine.Run(copyCtx) })
 	work.Go(func() error { a.follow(copyCtx); return nil })
 	work.Go(func() error { a.refreshPeers(copyCtx, cancel); return nil })
 	work.Go(func() error { a.keepAnnouncing(copyCtx); return nil })
-	left, learned := make(chan struct{}), make(chan struct{})
-	work.Go(func() error { defer close(learned); a.learnCosts(copyCtx, left); return nil })
 	clear := make(chan struct{})
 	late.Go(func() error { a.adoptLate(ctx, copyCtx, clear); return nil })
 	for _, m := range a.snapshot() {

@@ -167,14 +167,43 @@ func (a *application) refresh(ctx context.Context, list []java.BlockManagerID) {
 	}
 }
 
-// costsAfter is how long outputs are copied by their size alone. What they would cost to recompute takes the
-// driver more time to say than the order of a short rescue is worth, and it has to hear of every copy meanwhile.
-const costsAfter = 2 * time.Second
+const (
+	// costsAfter is how long outputs are copied by their size alone. What they would cost to recompute takes the
+	// driver more time to say than the order of a short rescue is worth, and it has to hear of every copy meanwhile.
+	costsAfter = 2 * time.Second
+	// littleTime is what the shortest notices leave. Then not all may be saved, and what is begun first is what is: the
+	// driver is asked at once, and the first copies wait for its answer, if only for costsPatience.
+	littleTime    = time.Minute
+	costsPatience = time.Second
+)
+
+func hasLittleTime(ctx context.Context) bool {
+	until, bounded := ctx.Deadline()
+	return bounded && time.Until(until) < littleTime
+}
+
+// awaitFirstCosts lets the first copies be the most valuable ones where time is short.
+func (a *application) awaitFirstCosts(ctx context.Context, learned <-chan struct{}) {
+	if !hasLittleTime(ctx) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, costsPatience)
+	defer cancel()
+	select {
+	case <-learned:
+	case <-ctx.Done():
+	}
+}
 
 // learnCosts asks the driver's REST server what the outputs would cost to recompute: for the order when the
-// rescue takes its time, else for the report when the executors have left. The answer may come late or never.
+// rescue takes its time or has little, else for the report when the executors have left. The answer may come late or
+// never.
 func (a *application) learnCosts(ctx context.Context, left <-chan struct{}) {
-	short, cancel := context.WithTimeout(ctx, costsAfter)
+	after := costsAfter
+	if hasLittleTime(ctx) {
+		after = 0
+	}
+	short, cancel := context.WithTimeout(ctx, after)
 	defer cancel()
 	select {
 	case <-left:

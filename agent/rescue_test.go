@@ -45,6 +45,33 @@ func TestWayOfARescue(t *testing.T) {
 	}
 }
 
+// TestOrderOfCopies: where the notice leaves little time, the first copy is that of the output that cost most per byte;
+// else small ones go first, until the rescue takes its time.
+func TestOrderOfCopies(t *testing.T) {
+	for name, c := range map[string]struct {
+		within time.Duration
+		first  string
+	}{
+		"half a minute": {30 * time.Second, "data shuffle_0_1_"},
+		"ten minutes":   {10 * time.Minute, "data shuffle_0_0_"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, app, member, _ := usual(t, 1)
+			member.commit(0, 1, 1000)
+			app.made, app.took = map[int]string{0: "1", 1: "1"}, map[int]int{1: 60_000}
+			s.cfg.Migrate.InFlight, s.cfg.Migrate.Connections = 1, 1
+			rep := s.rescue(c.within)
+			saved(t, rep, 2)
+			if got := s.seen("data"); len(got) != 2 || !strings.HasPrefix(got[0], c.first) {
+				t.Errorf("copied in the order %q, want %s first", got, c.first)
+			}
+			if a := rep.Applications[0]; !a.Recompute.Known || a.Recompute.Avoided != 61 {
+				t.Errorf("recompute %+v", a.Recompute)
+			}
+		})
+	}
+}
+
 // TestFreshOutputsAreAnnouncedAgain while a task runs: the driver may have dropped the first announcement, and nobody knows
 // when the task will end.
 func TestFreshOutputsAreAnnouncedAgain(t *testing.T) {
