@@ -2,7 +2,8 @@ package aws
 
 import (
 	"errors"
-	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,19 +76,26 @@ func (l *lifecycle) read(a answer, now time.Time) ([]providers.Notice, error) {
 		l.once("state "+state, "unknown target lifecycle state; it changes nothing", zap.String("state", state))
 		return l.book.Kept(), nil
 	}
-	id := l.boot + "-" + state
+	id := []string{l.boot, state}
 	if l.back > 0 {
-		id = fmt.Sprintf("%s-%d", id, l.back+1)
+		id = append(id, strconv.Itoa(l.back+1))
 	}
 	n := l.notice(event{id: id, kind: kind, lead: l.o.Lead, said: state}, a, now)
 	return l.book.Settle([]providers.Notice{n}), nil
 }
 
-// decodeState reads the item. Everything that is one plain word may be a state.
+// maxState is twice the longest state that is known.
+const maxState = 40
+
+// decodeState reads the item. Every word may be a state, as some have been added; a page of a proxy is none.
 func decodeState(body []byte) (string, error) {
 	state := strings.TrimSpace(string(body))
-	if state == "" || !plain(state) {
+	if len(state) > maxState || slices.ContainsFunc(strings.Split(state, ":"), noWord) {
 		return "", errors.New("that is no lifecycle state")
 	}
 	return state, nil
+}
+
+func noWord(s string) bool {
+	return s == "" || strings.ContainsFunc(s, func(c rune) bool { return (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') })
 }

@@ -45,9 +45,9 @@ func (s *Source) readRebalance(a answer, now time.Time) ([]providers.Notice, err
 	if err != nil {
 		return nil, err
 	}
-	e := event{id: r.id(), kind: providers.Rebalance, at: r.at, lead: s.o.Lead, said: r.NoticeTime}
+	e := event{id: []string{orAsSaid(r.at, r.NoticeTime)}, kind: providers.Rebalance, at: r.at, lead: s.o.Lead, said: r.NoticeTime}
 	if r.at.IsZero() {
-		s.once("time "+e.id, "the recommendation's time can't be read; it counts from now", zap.String("time", limited(r.NoticeTime)))
+		s.once("time "+limited(r.NoticeTime), "the recommendation's time can't be read; it counts from now", zap.String("time", limited(r.NoticeTime)))
 	}
 	return []providers.Notice{s.notice(e, a, now)}, nil
 }
@@ -70,12 +70,4 @@ func decodeRecommendation(body []byte) (recommendation, error) {
 	}
 	r.at = moment(time.RFC3339, r.NoticeTime)
 	return r, nil
-}
-
-// id names the recommendation by its time.
-func (r recommendation) id() string {
-	if r.at.IsZero() {
-		return "at-" + digest(r.NoticeTime)
-	}
-	return r.at.Format(time.RFC3339Nano)
 }

@@ -60,7 +60,7 @@ func (s *Source) readScheduled(a answer, now time.Time) ([]providers.Notice, err
 		e, err := decodeEvent(raw)
 		if err != nil {
 			complete = false
-			s.once("event "+digest(string(raw)), "a scheduled event can't be read; it starts nothing, and nothing is withdrawn meanwhile",
+			s.once("event "+limited(string(raw)), "a scheduled event can't be read; it starts nothing, and nothing is withdrawn meanwhile",
 				zap.Int("index", i), zap.String("event", limited(string(raw))), zap.Error(err))
 			continue
 		}
@@ -124,9 +124,9 @@ func (e scheduledEvent) over() bool {
 }
 
 // id names the event as EC2 does; where it doesn't, by its kind and time.
-func (e scheduledEvent) id() string {
+func (e scheduledEvent) id() []string {
 	if e.EventID != "" {
-		return word("event", e.EventID)
+		return []string{e.EventID}
 	}
-	return word("code", e.Code) + "-" + e.at.Format(time.RFC3339)
+	return []string{e.Code, orAsSaid(e.at, e.NotBefore)}
 }

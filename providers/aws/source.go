@@ -5,8 +5,6 @@ package aws
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -79,9 +77,6 @@ func newSource(name, item string, interval time.Duration, o Options) (*Source, e
 	if o.Lead < 0 {
 		return nil, fmt.Errorf("%s: negative lead time %v", name, o.Lead)
 	}
-	if !plain(o.InstanceID) {
-		return nil, fmt.Errorf("%s: instance id %.40q is none", name, o.InstanceID)
-	}
 	if o.Client == nil {
 		var err error
 		if o.Client, err = NewClient(o.Endpoint); err != nil {
@@ -130,7 +125,7 @@ func (s *Source) poll(ctx context.Context) ([]providers.Notice, error) {
 
 // event is what an answer says about one event.
 type event struct {
-	id   string // without the source's name and the instance
+	id   []string // what names it in the cloud's words, so that every poll and every run finds the same id
 	kind providers.Kind
 	at   time.Time     // by the cloud's clock; zero when it names none that can be read
 	lead time.Duration // from at to the deadline, or from the time of seeing where at is zero
@@ -139,10 +134,10 @@ type event struct {
 
 // notice makes the notice of an event, or finds the one that was made when it was first seen.
 func (s *Source) notice(e event, a answer, now time.Time) providers.Notice {
-	id := s.name + "-" + e.id
 	if s.o.InstanceID != "" {
-		id = s.name + "-" + s.o.InstanceID + "-" + e.id
+		e.id = append([]string{s.o.InstanceID}, e.id...)
 	}
+	id := providers.EventID(s.name, e.id...)
 	n := providers.Notice{ID: id, Source: s.name, Kind: e.kind, Seen: now}
 	ahead := providers.Skew(now, a.date)
 	if e.at.IsZero() {
@@ -168,31 +163,15 @@ func (s *Source) once(key, message string, fields ...zap.Field) {
 // maxWarnings of one source and run: an origin that says something else every time must not fill memory and log.
 const maxWarnings = 100
 
-// plain is true for a text that may be a part of an id: short, and nothing but letters, digits, '-', '_' and ':'.
-func plain(s string) bool {
-	if len(s) > 64 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != ':' {
-			return false
-		}
-	}
-	return true
-}
+// limited cuts a text from outside to what a log line can bear.
+func limited(s string) string { return s[:min(len(s), 64)] }
 
-// word is the text itself where it is plain, and a name for it where it is not.
-func word(prefix, s string) string {
-	if s != "" && plain(s) {
-		return s
+// orAsSaid is a time as a part of an id; where it can't be read, the cloud's own words.
+func orAsSaid(at time.Time, said string) string {
+	if at.IsZero() {
+		return said
 	}
-	return prefix + "-" + digest(s)
-}
-
-// digest is a short name for a text of any length.
-func digest(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:6])
+	return at.Format(time.RFC3339Nano)
 }
 
 // moment reads a time of the metadata; the zero time when it is none.

@@ -50,18 +50,15 @@ func (s *Source) readSpot(a answer, now time.Time) ([]providers.Notice, error) {
 	e := event{id: action.id(), kind: providers.Preemption, at: action.at, said: action.Action + " " + action.Time}
 	if action.at.IsZero() {
 		e.lead = s.o.Lead
-		s.once("time "+e.id, "the notice's time can't be read; the documented lead time is assumed", zap.String("time", limited(action.Time)))
+		s.once("time "+limited(action.Time), "the notice's time can't be read; the documented lead time is assumed", zap.String("time", limited(action.Time)))
 	}
 	switch action.Action {
 	case "terminate", "stop", "hibernate":
 	default:
-		s.once("action "+e.id, "unknown action; taken as an interruption", zap.String("action", limited(action.Action)))
+		s.once("action "+limited(action.Action), "unknown action; taken as an interruption", zap.String("action", limited(action.Action)))
 	}
 	return []providers.Notice{s.notice(e, a, now)}, nil
 }
-
-// limited cuts a text from outside to what a log line can bear.
-func limited(s string) string { return s[:min(len(s), 64)] }
 
 // instanceAction is the document spot/instance-action.
 type instanceAction struct {
@@ -85,12 +82,5 @@ func decodeAction(body []byte) (instanceAction, error) {
 	return a, nil
 }
 
-// id names the event by what AWS says about it, so that every poll and every run of the agent finds
-// the same one. The clock of this node has no part in it.
-func (a instanceAction) id() string {
-	when := a.at.Format(time.RFC3339Nano)
-	if a.at.IsZero() {
-		when = "at-" + digest(a.Time)
-	}
-	return word("action", a.Action) + "-" + when
-}
+// id names the event by what AWS says about it. The clock of this node has no part in it.
+func (a instanceAction) id() []string { return []string{a.Action, orAsSaid(a.at, a.Time)} }
