@@ -128,27 +128,28 @@ func (d *Destination) store(ctx context.Context, out *migrate.Output) error {
 	return d.put(ctx, IndexKey(out.ID), out.Index, out.Committed)
 }
 
-// put stores one object. The storage being throttled holds back all puts, not only this one.
+// deniedPause is how long to wait before access is tried once more: credentials may just have been replaced.
+const deniedPause = 500 * time.Millisecond
+
+// put stores one object, again when the storage was throttled, for which the gate has all puts wait, and once when it
+// denied access.
 func (d *Destination) put(ctx context.Context, key string, blob migrate.Blob, committed time.Time) error {
 	for try := 1; ; try++ {
 		err := d.try(ctx, key, blob, committed)
-		if err == nil || try >= d.opts.Attempts || !again(err, try) {
+		switch kind := bucket.KindOf(err); {
+		case err == nil || try >= d.opts.Attempts:
+			return err
+		case kind == bucket.Throttled:
+		case kind == bucket.Denied && try == 1:
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(deniedPause):
+			}
+		default:
 			return err
 		}
-		d.opts.Log.Debug("the storage wants a pause", zap.String("key", key), zap.Int("try", try), zap.Error(err))
-	}
-}
-
-// again says that an error is worth another try within the same Put: throttling, and once an access that was
-// denied, because credentials may just have been replaced.
-func again(err error, try int) bool {
-	switch bucket.KindOf(err) {
-	case bucket.Throttled:
-		return true
-	case bucket.Denied:
-		return try == 1
-	default:
-		return false
+		d.opts.Log.Debug("once more", zap.String("key", key), zap.Int("try", try), zap.Error(err))
 	}
 }
 

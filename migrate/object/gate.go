@@ -79,7 +79,7 @@ func (g *gate) leave(err error) {
 	case err == nil:
 		g.pause = 0
 		g.limit = min(g.limit+1/g.limit, float64(g.most))
-	case bucket.KindOf(err) == bucket.Throttled, bucket.KindOf(err) == bucket.Denied:
+	case bucket.KindOf(err) == bucket.Throttled:
 		g.slow(err)
 	}
 	close(g.freed)
