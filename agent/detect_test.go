@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,5 +234,37 @@ func TestFoundCloudIsWatched(t *testing.T) {
 	s.await("log: notice\t")
 	if a.detection() != "test" {
 		t.Errorf("detected %q", a.detection())
+	}
+}
+
+// TestKubernetesIsWatchedWhereItCanBe: without an address or a name, auto leaves it alone and true says what is missing.
+func TestKubernetesIsWatchedWhereItCanBe(t *testing.T) {
+	access := filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, os.WriteFile(access, []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+"clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1:1"}}],
+"contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}], "users": [{"name": "u", "user": {"token": "t"}}]}`), 0o600))
+	for name, tt := range map[string]struct {
+		kube    config.Kube
+		node    string // NODE_NAME
+		sources int
+		wrong   string
+	}{
+		"nothing is known":       {config.Kube{Enabled: config.Auto}, "", 0, ""},
+		"off":                    {config.Kube{Enabled: config.Off, Kubeconfig: access, Node: "n"}, "", 0, ""},
+		"the name is missing":    {config.Kube{Enabled: config.Auto, Kubeconfig: access}, "", 0, ""},
+		"both are known":         {config.Kube{Enabled: config.Auto, Kubeconfig: access, Node: "n"}, "", 2, ""},
+		"the name from the pod":  {config.Kube{Enabled: config.Auto, Kubeconfig: access}, "n", 2, ""},
+		"on, without a name":     {config.Kube{Enabled: config.On, Kubeconfig: access}, "", 0, "NODE_NAME"},
+		"on, without an address": {config.Kube{Enabled: config.On, Node: "n"}, "", 0, "providers.kube: "},
+		"auto, and no such file": {config.Kube{Enabled: config.Auto, Kubeconfig: access + "x", Node: "n"}, "", 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("NODE_NAME", tt.node)
+			t.Setenv("KUBERNETES_SERVICE_HOST", "")
+			list, err := kubeSources(tt.kube, Deps{Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
+			if len(list) != tt.sources || (err != nil) != (tt.wrong != "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
+				t.Errorf("%d sources, %v", len(list), err)
+			}
+		})
 	}
 }

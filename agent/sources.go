@@ -26,8 +26,12 @@ func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 		}
 		list = append(list, found...)
 	}
+	pods, err := kubeSources(cfg.Providers.Kube, d)
+	if err != nil {
+		return nil, err
+	}
 	files, err := fileSources(cfg.Providers.File, d)
-	return append(list, files...), err
+	return slices.Concat(list, pods, files), err
 }
 
 func fileSources(p config.File, d Deps) ([]providers.Source, error) {

@@ -96,8 +96,8 @@ type Tencent struct {
 
 // Kube is what the Kubernetes API server says of this node and of the executor pods on it.
 type Kube struct {
-	Enabled    Toggle        `yaml:"enabled" doc:"Watch this node and its executor pods. auto: in a pod, or when kubeconfig is set." oneof:"auto|true|false"`
-	Node       string        `yaml:"node" doc:"Name of this node in Kubernetes. \"\": NODE_NAME, then node.name."`
+	Enabled    Toggle        `yaml:"enabled" doc:"Watch this node and its executor pods at the API server. auto: when its address and the node's name are known, as in a pod." oneof:"auto|true|false"`
+	Node       string        `yaml:"node" doc:"Name of this node in Kubernetes. \"\": the variable NODE_NAME, from the downward API (spec.nodeName)."`
 	Kubeconfig string        `yaml:"kubeconfig" doc:"File with the address and the credentials of the API server. \"\": the pod's service account."`
 	Timeout    time.Duration `yaml:"timeout" doc:"How long one request to the API server may take, beside watches." min:"1s" max:"1m"`
 	Lead       time.Duration `yaml:"lead" doc:"Time from the beginning of a shutdown of the node to its end: shutdownGracePeriod less shutdownGracePeriodCriticalPods of the kubelet." min:"5s" max:"24h"`
