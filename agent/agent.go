@@ -59,6 +59,10 @@ type Agent struct {
 	// withdrawn. It must not block. nil: nothing copies ahead.
 	mirrorWanted func(n providers.Notice)
 
+	mirror   *mirror
+	lookout  *lookout // nil in the agent of a salvage
+	storages *storages
+
 	started  time.Time
 	stopping atomic.Bool // no new rescue begins
 
@@ -94,6 +98,12 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 		pinLimit: shuffle.NewLimit(cfg.Migrate.MaxPinned), sources: d.Sources, handled: &handled{}, deps: d, started: time.Now(),
 	}
 	a.scanner = executor.NewScanner(a.finder)
+	a.storages = newStorages()
+	a.mirror = a.newMirror()
+	if a.mirror.mode != config.MirrorOff {
+		a.mirrorWanted = a.mirror.want
+	}
+	a.lookout = newLookout(a)
 	if a.sources == nil {
 		if a.sources, err = newSources(cfg, d); err != nil {
 			return nil, err
@@ -126,6 +136,7 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 		return err
 	}
 	background.Go(func() { a.watchExecutors(intake) })
+	background.Go(func() { a.sweep(intake) })
 	background.Go(func() { a.store.Acted("") }) // so that a notice does not wait for the disk
 	in.watch(intake, a.watched())
 	if a.detector != nil {
@@ -201,6 +212,8 @@ func (a *Agent) watchExecutors(ctx context.Context) {
 		a.mu.Lock()
 		a.seen = found.Executors
 		a.mu.Unlock()
+		a.mirror.saw(ctx, found.Executors)
+		a.lookout.saw(ctx, found.Executors)
 		if pause(ctx, a.cfg.Scan) != nil {
 			return
 		}

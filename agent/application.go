@@ -59,6 +59,7 @@ type application struct {
 	skipped   []shuffle.Skipped // by the last scan
 	peers     map[migrate.Target]*peer.Peer
 	willing   []migrate.Destination   // those of them that the engine may use
+	stored    *storedSet              // what lay in object storage before; from the beginning of run
 	objects   *catalogued             // nil until object storage is in use
 	noObjects error                   // why it is not
 	silent    map[migrate.Target]bool // did not answer when they were to be used
@@ -103,7 +104,7 @@ func newApplication(r *rescue, id string) *application {
 		foreign: map[string]bool{}, arrivals: make(chan executor.Executor, 16),
 		dialed: make(chan struct{}), pinned: make(chan struct{}), objectsReady: make(chan struct{}),
 		told: make(chan struct{}), finished: make(chan struct{}), announced: map[migrate.OutputID]migrate.Target{},
-		took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{}, silent: map[migrate.Target]bool{},
+		stored: newStoredSet(), took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{}, silent: map[migrate.Target]bool{},
 	}
 	a.activity = newActivity(a.restServer)
 	a.engine = migrate.NewEngine(migrate.Options{
@@ -120,6 +121,7 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	defer a.helpers.Wait()
 	background, stop := context.WithCancel(ctx)
 	defer stop()
+	defer a.holdMirror()()
 	a.helpers.Go(func() { a.activity.run(background) })
 	a.helpers.Go(func() { a.findObjects(background) })
 	if err := a.prepare(ctx, copying); err != nil {

@@ -23,11 +23,18 @@ func (a *application) objectsFirst() bool { return a.cfg.Destinations[0] == conf
 
 // prefer puts peers on this node's own host names after the others: they do not protect a stage that still runs. What lies
 // in object storage where the application does not look for it comes last: it counts only later, if at all.
-func (a *application) prefer(_ *migrate.Output, t migrate.Target) int {
+// What a mirror has put there already only has to be announced.
+func (a *application) prefer(out *migrate.Output, t migrate.Target) int {
 	class := 0
+	if a.objectsCount() && a.stored.has(out) {
+		if t.URL != "" {
+			return 0
+		}
+		class++
+	}
 	switch {
 	case t.URL == "" && a.isHere(t.Host):
-		class = 1
+		class++
 	case t.URL != "" && !a.objectsCount():
 		return 3
 	case t.URL != "" && a.objectsFirst():
@@ -122,7 +129,11 @@ func (a *application) useObjects(ctx context.Context) error {
 	if s.read {
 		announce = object.Tell(a.driver)
 	}
-	dest := a.catalogued(s, s.destination(a.id, announce, nil, nil))
+	if a.salvage != nil && !s.read {
+		return fmt.Errorf("%w that the application reads: copies are given back to executors", errNoObjects)
+	}
+	dest := a.catalogued(s, s.destination(a.id, announce, a.stored.has, nil))
+	a.helpers.Go(func() { dest.keep(ctx) })
 	a.mu.Lock()
 	a.objects, a.noObjects = dest, nil
 	a.mu.Unlock()

@@ -27,7 +27,33 @@ type catalogued struct {
 func (a *application) catalogued(s *objectStorage, d *object.Destination) *catalogued {
 	c := &catalogued{Destination: d, app: a, book: catalog.New(s.bucket), turn: make(chan struct{}, 1), listed: map[catalog.Ref]bool{}}
 	c.turn <- struct{}{}
+	for _, ref := range a.stored.refs() {
+		c.listed[ref] = true
+	}
 	return c
+}
+
+// keep claims what this node has in the catalog for as long as ctx lives: what is being rescued needs no salvage when
+// its executor ends.
+func (c *catalogued) keep(ctx context.Context) {
+	if c.app.dryRun || c.app.salvage != nil {
+		return
+	}
+	for {
+		claiming, cancel := context.WithTimeout(ctx, objectCheck)
+		_, err := c.book.Claim(claiming, c.place(), c.place().Node, claimTime)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			c.app.log.Info("copies not claimed: others may salvage them beside this rescue", zap.Error(err))
+		}
+		if pause(ctx, claimTime/2) != nil {
+			return
+		}
+	}
+}
+
+func (c *catalogued) place() catalog.Place {
+	return catalog.Place{App: c.app.id, Node: c.app.rescue.cfg.Node.Name}
 }
 
 // Put lists the output, and stores it.
@@ -47,7 +73,7 @@ func (c *catalogued) enlist(ctx context.Context, out *migrate.Output) error {
 		return ctx.Err()
 	}
 	defer func() { c.turn <- struct{}{} }()
-	if out != nil && c.listed[catalog.RefOf(out.ID)] {
+	if c.app.salvage != nil || out != nil && c.listed[catalog.RefOf(out.ID)] {
 		return nil
 	}
 	outs := c.app.engine.Pending()
@@ -114,8 +140,7 @@ func (c *catalogued) settle(ctx context.Context) {
 	if len(known) == 0 {
 		return
 	}
-	at := catalog.Place{App: c.app.id, Node: c.app.rescue.cfg.Node.Name}
-	if err := c.book.Settle(ctx, at, c.app.journal.ID(), known); err != nil {
+	if err := c.book.Settle(ctx, c.place(), c.app.journal.ID(), known); err != nil {
 		c.app.log.Info("catalog not settled: a salvage may look at copies that count already", zap.Error(err))
 	}
 }

@@ -23,6 +23,7 @@ type order struct {
 	notices  []providers.Notice // at least one, unless it resumes
 	dryRun   bool
 	resume   *journal.Replay // of the rescue to go on with
+	salvage  *salvage        // what is adopted instead of this node's files
 	progress func(Progress)
 }
 
@@ -49,7 +50,7 @@ func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
 func (a *Agent) begin(o order) (*rescue, error) {
 	r := &rescue{
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
-		version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress,
+		version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress, mirror: a.mirror, salvage: o.salvage,
 		apps: map[string]*application{}, hosts: map[string]bool{}, gate: newGate(), began: time.Now(),
 	}
 	r.life, r.halt = context.WithCancel(context.Background())
@@ -152,6 +153,9 @@ func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error)
 }
 
 func (a *Agent) setRunning(r *rescue) {
+	if a.lookout != nil {
+		a.lookout.rescuing(r != nil)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.running = r
@@ -220,7 +224,7 @@ func (r *rescue) makeReport(version string) *report.Report {
 	}
 	slowest := map[string]float64{}
 	for _, a := range r.applications() {
-		if a.left != nil && (errors.Is(a.failure, errDriverGone) || errors.Is(a.failure, errNothing)) {
+		if a.left != nil && r.salvage == nil && (errors.Is(a.failure, errDriverGone) || errors.Is(a.failure, errNothing)) {
 			continue // it ended long ago, and its folders are only waiting to be cleaned up
 		}
 		rep.Applications = append(rep.Applications, a.makeReport())

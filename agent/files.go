@@ -18,6 +18,10 @@ var errNothing = errors.New("no map output is left of it")
 // anything: an executor that exits removes its files, but not from under an open descriptor. It fails
 // only if nothing can be read at all.
 func (a *application) pin(ctx context.Context) error {
+	if a.salvage != nil {
+		a.engine.Add(a.salvage.outputs...)
+		return nil
+	}
 	roots := slices.Clone(a.leftRoots)
 	for _, m := range a.snapshot() {
 		roots = append(roots, a.root(m))

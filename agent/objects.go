@@ -106,11 +106,11 @@ func openObjects(ctx context.Context, cfg config.Config, props map[string]string
 	return &objectStorage{objectPlace: p, bucket: b, cfg: cfg.Objects, log: log}, nil
 }
 
-// destination stores copies of an application. With announce it also tells Spark of each; rec hears of each that is
-// stored. Both may be nil.
-func (s *objectStorage) destination(app string, announce object.AnnounceFunc, rec object.Recorder, limit object.Limiter) *object.Destination {
+// destination stores copies of an application. With announce it also tells Spark of each; has knows what lies there
+// already. Both may be nil.
+func (s *objectStorage) destination(app string, announce object.AnnounceFunc, has func(*migrate.Output) bool, limit object.Limiter) *object.Destination {
 	return object.New(object.Options{
-		Bucket: s.bucket, App: app, Announce: announce, Recorder: rec, Limiter: limit,
+		Bucket: s.bucket, App: app, Announce: announce, Has: has, Limiter: limit,
 		Parallel: s.cfg.InFlight, Attempts: s.cfg.Attempts, Log: s.log,
 	})
 }

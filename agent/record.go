@@ -20,6 +20,9 @@ func (o *observer) Saved(out *migrate.Output, at migrate.Location, _ time.Durati
 	} else {
 		o.app.metrics.Saved(out.Bytes(), at.Target)
 		o.check(o.app.journal.Saved(out.ID, out.Bytes(), at.Target))
+		if o.app.salvage != nil {
+			o.app.salvage.settle(out.ID, true)
+		}
 	}
 	if tries > 1 {
 		o.app.log.Info("saved after retries", zap.Stringer("output", out.ID), zap.Stringer("at", at.Target), zap.Int("tries", tries))
@@ -50,6 +53,9 @@ func (o *observer) Unsaved(out *migrate.Output, at migrate.Location) {
 		return
 	}
 	o.app.metrics.Unsaved(out.Bytes())
+	if o.app.salvage != nil {
+		o.app.salvage.settle(out.ID, false)
+	}
 	o.check(o.app.journal.Unsaved(out.ID, "its destination has gone: "+at.Target.String()))
 }
 

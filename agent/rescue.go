@@ -41,6 +41,8 @@ type rescue struct {
 
 	notice      providers.Notice // that it began with
 	aim         aim              // who leaves
+	mirror      *mirror          // nil in a salvage
+	salvage     *salvage         // adopts copies instead of this node's files, and touches no process here
 	dryRun      bool
 	progress    func(Progress)
 	margin      time.Duration // copies end so long before the notice's deadline
@@ -133,7 +135,7 @@ func (r *rescue) discover(ctx context.Context) executor.Found {
 
 // concerns says whether an executor leaves with this rescue.
 func (r *rescue) concerns(e executor.Executor) bool {
-	return r.aim.has(e) && (!r.leftover || r.resume.intent(e.App, e.ID) != "")
+	return r.salvage == nil && r.aim.has(e) && (!r.leftover || r.resume.intent(e.App, e.ID) != "")
 }
 
 func (r *rescue) wholeNode() bool { return r.aim.whole }
@@ -156,7 +158,10 @@ func (r *rescue) embark(ctx context.Context, found executor.Found) {
 			a.staying = append(a.staying, e)
 		}
 	}
-	if !r.leftover {
+	switch {
+	case r.salvage != nil:
+		r.application(r.salvage.app.ID).left = r.salvage.left()
+	case !r.leftover:
 		r.embarkLeft(found.Workers)
 	}
 	for _, a := range r.applications() {

@@ -35,6 +35,7 @@ type Config struct {
 	Destinations []string      `yaml:"destinations" doc:"Where map outputs may go, the first choice first: peers, objects. What is left out is never used."`
 	Migrate      Migrate       `yaml:"migrate"`
 	Objects      Objects       `yaml:"objects"`
+	Mirror       Mirror        `yaml:"mirror"`
 	Spark        Spark         `yaml:"spark"`
 	Scan         time.Duration `yaml:"scan" doc:"How often /proc is looked at for executors while nothing is going on." min:"1s" max:"10m"`
 	Log          Log           `yaml:"log"`
@@ -167,6 +168,7 @@ func Default() Config {
 			PathStyle: PathStyleAuto, InFlight: 16, PartSize: 8, Parts: 2, Attempts: 5,
 			Stall: 5 * time.Second, Timeout: 2 * time.Minute, Keep: 24 * time.Hour, Salvage: true,
 		},
+		Mirror: Mirror{Mode: MirrorOff, Bandwidth: 20},
 		Spark: Spark{
 			Dialect: DialectAuto, Trigger: TriggerAuto,
 			EndExecutors: true, DecommissionWorker: true, KillAfter: 5 * time.Second,

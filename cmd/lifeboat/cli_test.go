@@ -24,12 +24,13 @@ import (
 
 // scripted stands in for the agent: what it answers is given, what it is asked is kept.
 type scripted struct {
-	report  *report.Report
-	list    []agent.ExecutorView
-	sources []status.Source
-	err     error
-	asked   agent.Request
-	deps    agent.Deps
+	report   *report.Report
+	list     []agent.ExecutorView
+	sources  []status.Source
+	err      error
+	asked    agent.Request
+	salvaged agent.SalvageRequest
+	deps     agent.Deps
 }
 
 func (s *scripted) Run(context.Context, <-chan struct{}) error { return s.err }
@@ -38,6 +39,11 @@ func (s *scripted) Inventory(context.Context) ([]agent.ExecutorView, error) { re
 
 func (s *scripted) Look(context.Context) ([]status.Source, string, error) {
 	return s.sources, "", s.err
+}
+
+func (s *scripted) Salvage(_ context.Context, r agent.SalvageRequest) (*report.Report, error) {
+	s.salvaged = r
+	return s.report, s.err
 }
 
 func (s *scripted) Rescue(_ context.Context, r agent.Request) (*report.Report, error) {

@@ -34,6 +34,7 @@ const exitCodes = `Exit codes:
 type rescuer interface {
 	Run(ctx context.Context, stop <-chan struct{}) error
 	Rescue(ctx context.Context, r agent.Request) (*report.Report, error)
+	Salvage(ctx context.Context, r agent.SalvageRequest) (*report.Report, error)
 	Inventory(ctx context.Context) ([]agent.ExecutorView, error)
 	Look(ctx context.Context) ([]status.Source, string, error)
 }
@@ -93,7 +94,8 @@ func (c *cli) root() *cobra.Command {
 	flags.StringVar(&c.configPath, "config", "", "configuration file (default "+config.DefaultPath+" if it exists)")
 	c.format = formatText
 	flags.VarP(&c.format, "output", "o", "text, for eyes, or json")
-	root.AddCommand(c.agentCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(), c.versionCommand())
+	root.AddCommand(c.agentCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(),
+		c.salvageCommand(), c.objectsCommand(), c.versionCommand())
 	return root
 }
 

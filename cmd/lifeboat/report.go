@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lifeboat/lifeboat/agent"
 	"github.com/lifeboat/lifeboat/agent/report"
 )
 
@@ -37,9 +40,10 @@ func (c *cli) listReports(n int) error {
 		return err
 	}
 	list, damaged := report.List(cfg.State, n)
-	if list == nil {
-		list = []*report.Report{}
-	}
+	salvages, damagedToo := report.List(agent.SalvageState(cfg.State), n)
+	list = append(append([]*report.Report{}, list...), salvages...)
+	slices.SortStableFunc(list, func(x, y *report.Report) int { return strings.Compare(y.ID, x.ID) })
+	list, damaged = list[:min(n, len(list))], errors.Join(damaged, damagedToo)
 	if len(list) == 0 && damaged != nil {
 		return damaged
 	}
@@ -53,6 +57,11 @@ func (c *cli) showReport(id string) error {
 		return err
 	}
 	r, err := report.Load(cfg.State, id)
+	if errors.Is(err, report.ErrNotFound) {
+		if salvage, err2 := report.Load(agent.SalvageState(cfg.State), id); err2 == nil {
+			r, err = salvage, nil
+		}
+	}
 	if err != nil {
 		return err
 	}

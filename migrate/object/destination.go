@@ -37,7 +37,10 @@ type Options struct {
 	// Spark does not know.
 	Announce AnnounceFunc
 	Recorder Recorder // may be nil
-	Limiter  Limiter  // may be nil
+	// Has says that an output lies in the bucket whole, because a mirror has put it there: it is only announced then.
+	// It must be quick; nil: none does.
+	Has     func(out *migrate.Output) bool
+	Limiter Limiter // may be nil
 	// Parallel is how many outputs are stored at the same time at most; the others wait. Default 16.
 	Parallel int
 	// Attempts is how often one Put tries again what the storage throttled. Default 5.
@@ -120,6 +123,9 @@ func (d *Destination) Announce(ctx context.Context, at []migrate.Located) error 
 }
 
 func (d *Destination) store(ctx context.Context, out *migrate.Output) error {
+	if d.opts.Has != nil && d.opts.Has(out) {
+		return nil
+	}
 	if out.Data != nil && out.Data.Size() > 0 {
 		if err := d.put(ctx, DataKey(out.ID), out.Data, out.Committed); err != nil {
 			return err

@@ -246,7 +246,9 @@ func (s *Store) build(k key, i, d *candidate) *output {
 		out.data.users.Store(handleClosed)
 	}
 	if !s.limit.take(files) {
-		s.warn("cap of pinned files reached")
+		if s.limit.highest >= 0 {
+			s.warn("cap of pinned files reached")
+		}
 		return out
 	}
 	if d != nil {

@@ -26,6 +26,9 @@ func NewLimit(descriptors int) *Limit {
 	return &Limit{highest: int64(descriptors)}
 }
 
+// NoPins makes a limit of none, for a reader that may not keep the disk space of what Spark removes.
+func NoPins() *Limit { return &Limit{highest: -1} }
+
 // Highest is the cap.
 func (l *Limit) Highest() int { return int(l.highest) }
 
@@ -36,6 +39,9 @@ func (l *Limit) Used() int { return int(l.used.Load()) }
 func (l *Limit) Reached() bool { return l.reached.Load() }
 
 func (l *Limit) take(n int64) bool {
+	if l.highest < 0 {
+		return false
+	}
 	if l.used.Add(n) <= l.highest {
 		return true
 	}

@@ -10,7 +10,7 @@ func TestPruneForgetsWhatWasRemoved(t *testing.T) {
 	n.commit("local/blockmgr-a/0c", 0, 1, 10)
 	n.commit("local/blockmgr-a/0c", 0, 2, 10)
 	n.commit("local/blockmgr-b/01", 1, 3, 10)
-	s := n.open(Options{Limit: NewLimit(1)}) // nothing is pinned
+	s := n.open(Options{Limit: NoPins()})
 	if list, _, err := s.Scan(t.Context()); err != nil || len(list) != 3 {
 		t.Fatalf("%d found, %v", len(list), err)
 	}

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/object"
+	"github.com/lifeboat/lifeboat/migrate/object/catalog"
+	"github.com/lifeboat/lifeboat/migrate/spark/driver"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+	"github.com/lifeboat/lifeboat/migrate/spark/java"
+	"github.com/lifeboat/lifeboat/migrate/spark/wire"
+)
+
+// objectLayout is Spark's own, which executors read from.
+func objectLayout(id migrate.OutputID) (data, index string) {
+	return object.DataKey(id), object.IndexKey(id)
+}
+
+// openCopies finds where copies of an executor's application go: its driver says.
+func (a *Agent) openCopies(ctx context.Context, e executor.Executor, limit object.Limiter) (*copies, error) {
+	props, err := a.properties(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	s, err := openObjects(ctx, a.cfg, props, a.log.With(zap.String("app", e.App)))
+	if err != nil {
+		return nil, err
+	}
+	a.storages.saw(s.objectPlace, e.App, e.DriverURL)
+	return &copies{
+		dest: s.destination(e.App, nil, nil, limit), catalog: catalog.New(s.bucket), layout: objectLayout,
+		app:   catalog.Application{ID: e.App, Driver: e.DriverURL, Spark: e.Spark, Scala: e.Scala},
+		costs: func(ctx context.Context) map[int64]time.Duration { return a.taskCosts(ctx, e) },
+		close: s.close,
+	}, nil
+}
+
+// storages are the object storages that applications on this node use, and the drivers that were spoken to from here.
+type storages struct {
+	mu      sync.Mutex
+	byURL   map[string]objectPlace
+	drivers map[string]bool // application and driver
+}
+
+func newStorages() *storages {
+	return &storages{byURL: map[string]objectPlace{}, drivers: map[string]bool{}}
+}
+
+func (s *storages) saw(p objectPlace, app, driverURL string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.byURL[p.url] = p
+	s.drivers[app+" "+driverURL] = true
+}
+
+func (s *storages) places() []objectPlace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.byURL))
+}
+
+// reached says that this agent has spoken with the driver: when it refuses now, it has gone.
+func (s *storages) reached(app catalog.Application) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drivers[app.ID+" "+app.Driver]
+}
+
+// properties asks an executor's driver for the settings of its application.
+func (a *Agent) properties(ctx context.Context, e executor.Executor) (map[string]string, error) {
+	d, _, ok := java.ForVersion(e.Spark, e.Scala)
+	if !ok {
+		return nil, fmt.Errorf("spark version %q (Scala %q) is not supported", e.Spark, e.Scala)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*rpcTimeout)
+	defer cancel()
+	c, err := driver.Dial(ctx, a.dialer, e.DriverURL, d, wire.Options{Stall: rpcTimeout})
+	if err != nil {
+		return nil, gone(err)
+	}
+	defer c.Close()
+	props, err := c.Properties(ctx, e.ResourceProfile)
+	if err != nil {
+		return nil, gone(err)
+	}
+	if id := props["spark.app.id"]; id != "" && id != e.App {
+		return nil, fmt.Errorf("%w (the driver of %s has its address)", errDriverGone, id)
+	}
+	return props, nil
+}
+
+// taskCosts asks a driver what its outputs would cost to make again; nil when it does not say.
+func (a *Agent) taskCosts(ctx context.Context, e executor.Executor) map[int64]time.Duration {
+	host, _, err := driver.Address(e.DriverURL)
+	if err != nil {
+		return nil
+	}
+	rest, err := driver.FindREST(ctx, a.dialer, host, e.App, a.cfg.Spark.RESTPorts)
+	if err != nil {
+		return nil
+	}
+	defer rest.Close()
+	tasks, err := rest.TaskCosts(ctx, taskLimit)
+	if err != nil {
+		a.log.Debug("task list not available", zap.Error(err))
+	}
+	costs := make(map[int64]time.Duration, len(tasks))
+	for id, t := range tasks {
+		costs[id] = t.Duration
+	}
+	return costs
+}
+
+// newBandwidth is what all copies ahead of this node share, in MiB per second.
+func newBandwidth(mib int) *rate.Limiter {
+	const burst = 1 << 20
+	return rate.NewLimiter(rate.Limit(mib<<20), burst)
+}
