@@ -371,6 +371,34 @@ func TestAPIServerInTrouble(t *testing.T) {
 	})
 }
 
+// maxBookmarks is the size of the bookmarks that two watches may get within seconds, in bytes. A node or a pod is larger.
+const maxBookmarks = 600
+
+// TestReaction measures how long a notice takes, with the options of production.
+func TestReaction(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, shared)
+	cluster, err := kube.Open(kube.Access{Kubeconfig: shared.AdminKubeconfig()})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	s, err := kube.NewNode(kube.Options{Cluster: cluster, Node: m.name})
+	w := watch(t, s, err)
+	w.health(true, "")
+	var took []time.Duration
+	for i := range 200 {
+		m.taint(taint{key: "example.com/some"}, taint{key: "ToBeDeletedByClusterAutoscaler", value: unix(time.Now().Add(time.Duration(i) * time.Second))})
+		begin := time.Now()
+		for n := w.next(); n.Withdrawn; n = w.next() {
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	t.Logf("from when the API server had confirmed a taint until its notice was sent: p50 %v, p99 %v, max %v", took[100], took[197], took[199])
+	if took[197] > 2*time.Second {
+		t.Errorf("99 %% of the notices took up to %v: they wait for something", took[197])
+	}
+}
+
 // TestRequestsWhenNothingHappens counts what a quiet hour costs the API server.
 func TestRequestsWhenNothingHappens(t *testing.T) {
 	t.Parallel()
@@ -390,9 +418,20 @@ func TestRequestsWhenNothingHappens(t *testing.T) {
 		return slices.Clone(d.requests)
 	}
 	node.until("four requests", func() bool { return len(asked()) >= 4 })
+	before := d.sent.Load()
 	m.annotate("example.com/heartbeat", "1") // what happens to the node is told, not asked for
+	node.until("the node's heartbeat", func() bool { return d.sent.Load() > before })
+	before = d.sent.Load()
+	for range 20 { // nothing of what happens elsewhere is seen
+		other := newMachine(t, shared)
+		other.cordon(true)
+		other.remove(other.executor(1, "executor"), grace)
+	}
 	quiet := time.Now()
 	node.until("a few seconds", func() bool { return time.Since(quiet) > 5*time.Second })
+	if more := d.sent.Load() - before; more > 0 && more > maxBookmarks {
+		t.Errorf("%d bytes were sent for what happened on other nodes", more)
+	}
 	if all := asked(); len(all) != 4 {
 		t.Errorf("requests: %s", strings.Join(all, "\n"))
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +39,8 @@ type door struct {
 
 	mu       sync.Mutex
 	token    int
-	requests []string // method and path with the query
+	requests []string     // method and path with the query
+	sent     atomic.Int64 // bytes of answers
 	epoch    context.Context
 	end      context.CancelFunc // of the requests of this epoch
 	open     *sync.WaitGroup    // those requests
@@ -76,7 +80,7 @@ func newDoor(t *testing.T) *door {
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "door.crt"), filepath.Join(dir, "door.key"))
 	must(t, err)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	server.Config.ErrorLog = nil
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // connections are cut on purpose
 	server.StartTLS()
 	t.Cleanup(func() {
 		d.cut()
@@ -107,8 +111,22 @@ func (d *door) serve(proxy http.Handler, w http.ResponseWriter, r *http.Request)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(epoch, cancel)()
-	proxy.ServeHTTP(w, r.WithContext(ctx))
+	proxy.ServeHTTP(&counted{ResponseWriter: w, bytes: &d.sent}, r.WithContext(ctx))
 }
+
+// counted counts what is written.
+type counted struct {
+	http.ResponseWriter
+	bytes *atomic.Int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.bytes.Add(int64(len(p)))
+	return c.ResponseWriter.Write(p)
+}
+
+// Unwrap is how net/http finds out that the answer can be flushed.
+func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // rotate replaces the token: the one from before is refused.
 func (d *door) rotate() {

@@ -104,7 +104,7 @@ func follow(t *testing.T, steps ...http.HandlerFunc) (n *Node, s *script, notice
 	server := httptest.NewServer(s)
 	n, err := NewNode(Options{
 		Cluster: openFor(t, server.URL), Node: "n",
-		Timeout: 5 * time.Second, Retry: 5 * time.Millisecond, Look: 5 * time.Millisecond, Silence: time.Minute,
+		Timeout: 30 * time.Second, Retry: 5 * time.Millisecond, Look: 5 * time.Millisecond, Silence: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
