@@ -20,6 +20,7 @@ type dispatcher struct {
 	policy    policy
 	done      chan struct{} // gets a value when the running rescue has ended
 	busy      bool
+	over      bool               // a rescue has just ended
 	current   *rescue            // that runs, or ran last
 	waiting   []providers.Notice // for the end of the running rescue, or until a journal can be begun
 	scheduled []providers.Notice // until their rescue begins; a restarted agent hears of them again from their source
@@ -104,7 +105,18 @@ func (d *dispatcher) next(ctx context.Context) {
 	if d.busy || d.again != nil {
 		return
 	}
-	d.waiting = slices.DeleteFunc(d.waiting, func(n providers.Notice) bool { return d.store.Acted(n.ID) })
+	// One that came in the last moments of a rescue may be about what that has done.
+	again := d.over && d.recast == ""
+	d.over = false
+	d.waiting = slices.DeleteFunc(d.waiting, func(n providers.Notice) bool {
+		if !d.store.Acted(n.ID) && (!again || !d.isDone(ctx, n)) {
+			return false
+		}
+		d.metrics.Notice(n, NoticeRepeated)
+		d.handled.note(n, NoticeRepeated)
+		d.log.Info("notice", zap.String("notice", n.ID), zap.String("leads to", NoticeRepeated))
+		return true
+	})
 	switch {
 	case d.recast != "":
 		d.begin(ctx, order{resume: &journal.Replay{ID: d.recast}, notices: d.waiting})
@@ -166,7 +178,7 @@ func ids(list []providers.Notice) []string {
 
 // ended notes the end of the running rescue.
 func (d *dispatcher) ended() {
-	d.busy = false
+	d.busy, d.over = false, true
 	if d.current.isRecast() {
 		d.recast = d.current.journal.ID()
 	}
