@@ -57,8 +57,7 @@ type answer struct {
 	date  time.Time // the service's clock (Date header); zero when unknown
 }
 
-// get reads one item below /computeMetadata/v1/. Errors are PollErrors, and *refusal where the server
-// refused.
+// get reads one item below /computeMetadata/v1/. Errors are PollErrors.
 func (c *client) get(ctx context.Context, path string) (answer, error) {
 	ctx, x := metadata.Watch(ctx)
 	value, err := c.sdk.GetWithContext(ctx, path)
@@ -117,8 +116,8 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body) // within maxErrorBody
-	if err != nil {
-		body = nil // the status counts
+	if err != nil || foreign {
+		body = nil // only the status counts
 	}
 	return nil, &refusal{status: resp.StatusCode, body: body, text: http.StatusText(resp.StatusCode)}
 }
@@ -128,7 +127,7 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 type refusal struct {
 	status  int // 0: no answer
 	foreign bool
-	body    []byte // of an answer with the header that Google's server sends
+	body    []byte // of an answer with Google's header
 	text    string
 }
 

@@ -435,6 +435,11 @@ func TestForeignAnswersAreNotBelieved(t *testing.T) {
 	if Detect(t.Context(), fake.URL()) {
 		t.Error("detected without Google's header")
 	}
+	m := newMaintenance(t, fake, Options{Hold: -1, Timeout: patient})
+	_, _, said, err := m.readUpcoming(t.Context())
+	if said == nothing || err == nil {
+		t.Errorf("a 503 of something else is taken for an empty schedule: %v", err)
+	}
 	fake.Foreign(false)
 	see(t, s.poll, "preemption")
 	if c := fake.Counts(); c.NoFlavor != 0 {

@@ -29,6 +29,8 @@ const (
 	upcomingEvery = time.Minute
 	// policyPatience is how long before a window a policy that can't be read stops being waited for.
 	policyPatience = 5 * time.Minute
+
+	maxEnded = 1024 // events whose end is remembered; no VM has that many between two boots
 )
 
 // Maintenance is the source of host maintenance: maintenance-event, which says a minute before what
@@ -82,7 +84,9 @@ func (m *Maintenance) poll(ctx context.Context) ([]providers.Notice, error) {
 		err = windowErr
 	}
 	list := slices.Concat(windows, events)
-	same := func(a, b providers.Notice) bool { return a.ID == b.ID && a.Withdrawn == b.Withdrawn }
+	same := func(a, b providers.Notice) bool {
+		return a.ID == b.ID && a.Kind == b.Kind && a.Withdrawn == b.Withdrawn
+	}
 	if err != nil && slices.EqualFunc(list, m.told, same) {
 		return nil, err
 	}
@@ -104,6 +108,9 @@ func (m *Maintenance) lookEvent(ctx context.Context) ([]providers.Notice, error)
 		return m.events.Kept(), err // a new etag for the same words is no new event
 	}
 	if m.word != "" {
+		if len(m.ended) >= maxEnded {
+			clear(m.ended)
+		}
 		m.ended[m.base]++
 	}
 	m.word = word
