@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -26,6 +27,9 @@ const (
 	maxObjects = 2000
 	// lasting is how long the API server is asked to keep a watch open, in seconds. It may end it sooner.
 	lasting = 600
+	// steady is how long a watch must have lasted so that its being cut is no news: gateways do that, and API servers that are
+	// replaced. What was missed comes with the next watch; if that can't be had, it is trouble.
+	steady = 5 * time.Second
 	// firstRetry is the pause after the first failure.
 	firstRetry = 200 * time.Millisecond
 )
@@ -223,6 +227,7 @@ func (f *follower[T]) watch(ctx context.Context) (heard bool, err error) {
 		f.err, f.heardAt = nil, time.Now()
 		f.measure(a.date)
 	})
+	began := time.Now()
 	lines := bufio.NewScanner(a.body)
 	lines.Buffer(make([]byte, 0, 16<<10), maxEvent)
 	for lines.Scan() && lines.Err() == nil { // what comes before a broken connection may be half an event
@@ -232,13 +237,14 @@ func (f *follower[T]) watch(ctx context.Context) (heard bool, err error) {
 		heard = true
 		silence.Reset(f.timeouts.silence)
 	}
-	return heard, ended(ctx, lines.Err())
+	return heard, ended(ctx, lines.Err(), time.Since(began))
 }
 
-// ended says why a watch is over.
-func ended(ctx context.Context, err error) error {
+// ended says why a watch that lasted so long is over; nil when that is nothing to speak of.
+func ended(ctx context.Context, err error, lasted time.Duration) error {
+	cut := errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 	switch {
-	case err == nil:
+	case err == nil, cut && lasted > steady && ctx.Err() == nil:
 		return nil
 	case errors.Is(err, bufio.ErrTooLong):
 		return failed(providers.Malformed, "an event is longer than %d bytes", maxEvent)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -299,6 +301,30 @@ func TestSilentWatchIsGivenUp(t *testing.T) {
 	notices := make(chan providers.Notice, 1)
 	go func() { _ = n.Run(t.Context(), notices) }()
 	next(t, notices)
+}
+
+func TestCutOfASteadyWatchIsNoTrouble(t *testing.T) {
+	silent, stop := context.WithCancelCause(t.Context())
+	stop(errors.New("nothing was said"))
+	for name, tt := range map[string]struct {
+		ctx     context.Context
+		err     error
+		lasted  time.Duration
+		trouble providers.Result // "": none
+	}{
+		"ended by the server":  {t.Context(), nil, time.Millisecond, ""},
+		"cut":                  {t.Context(), io.ErrUnexpectedEOF, time.Hour, ""},
+		"reset":                {t.Context(), fmt.Errorf("read: %w", syscall.ECONNRESET), time.Hour, ""},
+		"cut at once":          {t.Context(), io.ErrUnexpectedEOF, time.Second, providers.Unreachable},
+		"other end is dead":    {t.Context(), errors.New("http2: client connection lost"), time.Hour, providers.Unreachable},
+		"given up for silence": {silent, io.ErrUnexpectedEOF, time.Hour, providers.Timeout},
+	} {
+		err := ended(tt.ctx, tt.err, tt.lasted)
+		var pe *providers.PollError
+		if tt.trouble == "" && err != nil || tt.trouble != "" && (!errors.As(err, &pe) || pe.Result != tt.trouble) {
+			t.Errorf("%s: %v, want %q", name, err, tt.trouble)
+		}
+	}
 }
 
 func FuzzEvent(f *testing.F) {
