@@ -161,10 +161,10 @@ func (p *Poller) send(ctx context.Context, to chan<- Notice, sent map[string]Not
 // an origin that flaps for longer than that sends it again, and one with many short events doesn't fill the memory.
 const remembered = 24 * time.Hour
 
-// forget takes out what is long over.
+// forget takes out what is long over, and more where an origin invents new events with every answer.
 func forget(sent map[string]Notice, found []Notice) {
 	for id, n := range sent {
-		over := time.Since(n.Deadline) > remembered && time.Since(n.Seen) > remembered
+		over := time.Since(n.Deadline) > remembered && time.Since(n.Seen) > remembered || len(sent) > maxBook
 		if over && !slices.ContainsFunc(found, func(f Notice) bool { return f.ID == id }) {
 			delete(sent, id)
 		}

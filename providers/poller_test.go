@@ -289,6 +289,19 @@ func TestSight(t *testing.T) {
 	})
 }
 
+func TestEventsWithoutEndAreNotKept(t *testing.T) {
+	sent := make(map[string]Notice)
+	shown := event("shown", time.Now().Add(time.Hour))
+	for i := range 3 * maxBook {
+		n := event(fmt.Sprint(i), time.Now().Add(time.Hour))
+		sent[n.ID], sent[shown.ID] = n, shown
+		forget(sent, []Notice{n, shown})
+	}
+	if _, known := sent[shown.ID]; !known || len(sent) > maxBook {
+		t.Errorf("%d notices are kept; the one that is shown: %v", len(sent), known)
+	}
+}
+
 func TestSameNotice(t *testing.T) {
 	a := event("a", time.Unix(2e9, 0))
 	for name, change := range map[string]func(*Notice){

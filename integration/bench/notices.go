@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lifeboat/lifeboat/agent"
@@ -120,12 +119,12 @@ func (b *bench) react(ctx context.Context, o origin) (r reaction, err error) {
 type watched struct {
 	origin
 	relay *relay
-	said  chan said
+	log   *listener
 	agent *agent.Agent
 }
 
 func newWatched(o origin) *watched {
-	return &watched{origin: o, relay: newRelay(o), said: make(chan said, 16)}
+	return &watched{origin: o, relay: newRelay(o), log: &listener{said: make(chan said, 16)}}
 }
 
 // start runs the agent. What comes out of stopped after end is how it ended.
@@ -133,8 +132,7 @@ func (w *watched) start(ctx context.Context, state string) (stopped <-chan error
 	cfg := config.Default()
 	cfg.Node = config.Node{Name: "bench", Addresses: []string{noticeAddress}}
 	cfg.State, cfg.Listen, cfg.Scan = state, "", time.Minute
-	log := zap.New(listener{said: w.said})
-	a, err := agent.New(cfg, agent.Deps{Log: log, Registry: prometheus.NewRegistry(), Version: "bench", Sources: []providers.Source{w.relay}})
+	a, err := agent.New(cfg, agent.Deps{Log: zap.New(w.log), Registry: prometheus.NewRegistry(), Version: "bench", Sources: []providers.Source{w.relay}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,7 +161,7 @@ func (w *watched) one(ctx context.Context, i int) (time.Duration, error) {
 	if err != nil || !w.rescues {
 		return at.Sub(visible), err
 	}
-	if at, err = w.hear(ctx, sayBegins, n.ID); err != nil {
+	if at, err = w.log.hear(ctx, sayBegins, n.ID); err != nil {
 		return 0, err
 	}
 	return at.Sub(visible), w.idle(ctx)
@@ -171,7 +169,7 @@ func (w *watched) one(ctx context.Context, i int) (time.Duration, error) {
 
 // idle waits until no rescue runs: until then a further notice would be part of it.
 func (w *watched) idle(ctx context.Context) error {
-	if _, err := w.hear(ctx, sayEnded, ""); err != nil {
+	if _, err := w.log.hear(ctx, sayEnded, ""); err != nil {
 		return err
 	}
 	for w.agent.Status(ctx).Rescue != nil {
@@ -195,20 +193,6 @@ func (w *watched) ready(ctx context.Context, i int) error {
 	return err
 }
 
-// hear waits until the agent's log says this, about this notice.
-func (w *watched) hear(ctx context.Context, what, notice string) (time.Time, error) {
-	for {
-		select {
-		case s := <-w.said:
-			if s.what == what && (notice == "" || s.notice == notice) {
-				return s.at, nil
-			}
-		case <-ctx.Done():
-			return time.Time{}, fmt.Errorf("the agent's log does not say %q: %w", what, ctx.Err())
-		}
-	}
-}
-
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -219,47 +203,3 @@ func wait(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
-
-// What the agent logs when a rescue's journal is on disk, and when its report is.
-const (
-	sayBegins = "rescue begins"
-	sayEnded  = "rescue ended"
-)
-
-// said is a line of the agent's log that is waited for.
-type said struct {
-	what, notice string
-	at           time.Time
-}
-
-// listener is a log that passes these lines on and drops all others.
-type listener struct {
-	said chan<- said
-}
-
-func (l listener) Enabled(level zapcore.Level) bool { return level >= zapcore.InfoLevel }
-
-func (l listener) With([]zapcore.Field) zapcore.Core { return l }
-
-func (l listener) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Message == sayBegins || e.Message == sayEnded {
-		return c.AddCore(e, l)
-	}
-	return c
-}
-
-func (l listener) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	s := said{what: e.Message, at: e.Time}
-	for _, f := range fields {
-		if f.Key == "notice" {
-			s.notice = f.String
-		}
-	}
-	select {
-	case l.said <- s:
-	default: // nobody waits for so many; the agent must not be held up
-	}
-	return nil
-}
-
-func (l listener) Sync() error { return nil }

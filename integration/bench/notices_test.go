@@ -38,6 +38,22 @@ func TestReactionsAreMeasured(t *testing.T) {
 	}
 }
 
+func TestBareLoopIsNoResultOfOurs(t *testing.T) {
+	b := &bench{reactions: []reaction{
+		{source: bareName, times: []time.Duration{10 * time.Millisecond}}, {source: "aws-spot", times: []time.Duration{5 * time.Millisecond}},
+	}}
+	var names []string
+	for _, r := range b.results() {
+		names = append(names, r.Name)
+		if r.Name == "reaction-aws-spot-max-beside" && (r.Other != 10 || r.Ratio != 0.5) {
+			t.Errorf("%+v", r)
+		}
+	}
+	if len(names) != 6 || slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, bareName) }) {
+		t.Errorf("results: %q", names)
+	}
+}
+
 func TestQuantiles(t *testing.T) {
 	r := reaction{times: make([]time.Duration, 1000)}
 	for i := range r.times {

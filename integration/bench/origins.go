@@ -67,7 +67,15 @@ func awsOrigins() ([]origin, error) {
 			return make(aws.Options{Endpoint: fake.URL(), Interval: noticePoll})
 		}
 	}
+	forBare, err := awstest.Start("127.0.0.1:0")
+	if err != nil {
+		return []origin{{close: fake.Close}}, err
+	}
 	return []origin{
+		{
+			name: bareName, source: func() (providers.Source, error) { return newBare(forBare.URL()) }, close: forBare.Close,
+			show: shows(func(i int) { forBare.Announce("terminate", deadline(i)) }),
+		},
 		{
 			name: aws.SpotName, rescues: true, source: from(aws.NewSpot), close: fake.Close,
 			show: shows(func(i int) { fake.Announce("terminate", deadline(i)) }),

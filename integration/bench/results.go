@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"text/tabwriter"
 	"time"
+
+	"github.com/lifeboat/lifeboat/providers/aws"
 )
 
 // result compares one measure of both sides. Ratio is ours / other; medians of all runs, where the name does not say otherwise.
@@ -69,20 +71,35 @@ func (b *bench) results() []result {
 		add("reaction", "s", median(reactions), (poll + goalReaction).Seconds(), "goal")
 		add("reaction-after-poll", "s", median(after), goalReaction.Seconds(), "goal")
 	}
-	for _, r := range b.reactions {
-		goal := millis(noticePoll + goalReaction)
-		for _, q := range []struct {
-			name string
-			at   float64
-		}{{"p50", 0.5}, {"p99", 0.99}, {"max", 1}} {
-			add("reaction-"+r.source+"-"+q.name, "ms", millis(r.at(q.at)), goal, "goal")
-		}
-	}
+	b.addReactions(add)
 	if b.idler != nil {
 		add("idle-rss", "MiB", float64(b.idler.rss)/(1<<20), goalRSS, "goal")
 		add("idle-cpu", "%", 100*b.idler.cpu, goalCPU, "goal")
 	}
 	return rs
+}
+
+// addReactions compares each source with the goal, and the one that the bare loop watches, too, with that loop.
+func (b *bench) addReactions(add func(name, unit string, ours, other float64, peer string)) {
+	quantiles := []struct {
+		name string
+		at   float64
+	}{{"p50", 0.5}, {"p99", 0.99}, {"max", 1}}
+	var loop reaction
+	for _, r := range b.reactions {
+		if r.source == bareName {
+			loop = r
+			continue
+		}
+		for _, q := range quantiles {
+			add("reaction-"+r.source+"-"+q.name, "ms", millis(r.at(q.at)), millis(noticePoll+goalReaction), "goal")
+		}
+		if r.source == aws.SpotName && len(loop.times) > 0 {
+			for _, q := range quantiles {
+				add("reaction-"+r.source+"-"+q.name+"-beside", "ms", millis(r.at(q.at)), millis(loop.at(q.at)), "a bare loop of requests")
+			}
+		}
+	}
 }
 
 func (b *bench) values(wk work, side string, of func(measured) float64) []float64 {

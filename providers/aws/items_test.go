@@ -173,6 +173,21 @@ func TestScheduledEvents(t *testing.T) {
 	sees(t, s, note("system-reboot-2029-01-21T09:00:43Z"), "maintenance "+providers.EventID("aws-scheduled", "a b"))
 }
 
+func TestTwoEventsWithOneIDAreOne(t *testing.T) {
+	fake := startFake(t)
+	twice := func(first, second time.Time) {
+		fake.Schedule(awstest.Event{ID: "a", Code: "system-reboot", NotBefore: first}, awstest.Event{ID: "a", Code: "instance-stop", NotBefore: second})
+	}
+	s := slow(t, NewScheduled, fake, Options{})
+	for range 2 {
+		twice(nextMonth.Add(time.Hour), nextMonth)
+		if n := one(t, s); !n.Deadline.Equal(nextMonth) {
+			t.Errorf("notice %+v, want the earlier time", n)
+		}
+		twice(nextMonth, nextMonth.Add(time.Hour))
+	}
+}
+
 // all makes the four sources of one agent.
 func all(t *testing.T, fake *awstest.Server) map[string]*Source {
 	t.Helper()

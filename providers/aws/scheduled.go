@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,25 +55,38 @@ func (s *Source) readScheduled(a answer, now time.Time) ([]providers.Notice, err
 	if err != nil {
 		return nil, err
 	}
+	events, complete := s.events(list)
 	var found []providers.Notice
-	complete := true
+	seen := make(map[string]bool)
+	for _, e := range events {
+		n := event{id: e.id(), kind: providers.Maintenance, at: e.at, said: e.Code + " " + e.NotBefore}
+		// Two elements with one id would change the notice with every poll.
+		if key := strings.Join(n.id, "\x00"); !seen[key] {
+			seen[key] = true
+			found = append(found, s.notice(n, a, now))
+		}
+	}
+	if !complete {
+		return s.book.Kept(), nil
+	}
+	return s.book.Settle(found), nil
+}
+
+// events reads the elements that are not over, the next one first, and says whether all could be read.
+func (s *Source) events(list []json.RawMessage) (events []scheduledEvent, complete bool) {
+	complete = true
 	for i, raw := range list {
 		e, err := decodeEvent(raw)
 		if err != nil {
 			complete = false
 			s.once("event "+limited(string(raw)), "a scheduled event can't be read; it starts nothing, and nothing is withdrawn meanwhile",
 				zap.Int("index", i), zap.String("event", limited(string(raw))), zap.Error(err))
-			continue
+		} else if !e.over() {
+			events = append(events, e)
 		}
-		if e.over() {
-			continue
-		}
-		found = append(found, s.notice(event{id: e.id(), kind: providers.Maintenance, at: e.at, said: e.Code + " " + e.NotBefore}, a, now))
 	}
-	if !complete {
-		return s.book.Kept(), nil
-	}
-	return s.book.Settle(found), nil
+	slices.SortStableFunc(events, func(x, y scheduledEvent) int { return x.at.Compare(y.at) })
+	return events, complete
 }
 
 // scheduledEvent is one element of the array.
