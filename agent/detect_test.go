@@ -256,6 +256,8 @@ func TestKubernetesIsWatchedWhereItCanBe(t *testing.T) {
 		"the name from the pod":  {config.Kube{Enabled: config.Auto, Kubeconfig: access}, "n", 2, ""},
 		"on, without a name":     {config.Kube{Enabled: config.On, Kubeconfig: access}, "", 0, "NODE_NAME"},
 		"on, without an address": {config.Kube{Enabled: config.On, Node: "n"}, "", 0, "providers.kube: "},
+		"taints":                 {config.Kube{Enabled: config.Auto, Kubeconfig: access, Node: "n", Taints: []string{"example.com/x:drain:5m"}}, "", 2, ""},
+		"a taint that is none":   {config.Kube{Enabled: config.Auto, Kubeconfig: access, Node: "n", Taints: []string{"example.com/x"}}, "", 0, "providers.kube.taints"},
 		"auto, and no such file": {config.Kube{Enabled: config.Auto, Kubeconfig: access + "x", Node: "n"}, "", 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,11 @@ func kubeSources(p config.Kube, d Deps) ([]providers.Source, error) {
 			"or providers.kube.node")
 		return nil, nil
 	}
-	list, err := openKube(p, node, d)
+	taints, err := kubeTaints(p)
+	if err != nil {
+		return nil, err
+	}
+	list, err := openKube(p, kube.Options{Node: node, Taints: taints}, d)
 	if err != nil && p.Enabled == config.Auto {
 		d.Log.Warn("Kubernetes is not watched", zap.Error(err))
 		return nil, nil
@@ -32,12 +36,25 @@ func kubeSources(p config.Kube, d Deps) ([]providers.Source, error) {
 	return list, err
 }
 
-func openKube(p config.Kube, node string, d Deps) ([]providers.Source, error) {
-	cluster, err := kube.Open(kube.Access{Kubeconfig: p.Kubeconfig})
-	if err != nil {
+// kubeTaints reads the configured taints. What can't be read is an error, also where Kubernetes may not be there.
+func kubeTaints(p config.Kube) ([]kube.Taint, error) {
+	var all []kube.Taint
+	for _, text := range p.Taints {
+		t, err := kube.ParseTaint(text)
+		if err != nil {
+			return nil, fmt.Errorf("providers.kube.taints: %w", err)
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+func openKube(p config.Kube, o kube.Options, d Deps) ([]providers.Source, error) {
+	var err error
+	if o.Cluster, err = kube.Open(kube.Access{Kubeconfig: p.Kubeconfig}); err != nil {
 		return nil, fmt.Errorf("providers.kube: %w", err)
 	}
-	o := kube.Options{Cluster: cluster, Node: node, ShutdownLead: p.Lead, Timeout: p.Timeout, Log: d.Log, Metrics: d.Registry}
+	o.ShutdownLead, o.Timeout, o.Log, o.Metrics = p.Lead, p.Timeout, d.Log, d.Registry
 	var m making
 	m.add(kube.NewNode(o))
 	m.add(kube.NewPods(o))

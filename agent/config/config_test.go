@@ -218,6 +218,7 @@ func TestPrintIsReadBack(t *testing.T) {
 	changed := Default()
 	changed.Node = Node{Name: "no", Addresses: []string{"10.0.0.7", "fe80::1"}}
 	changed.Listen = ""
+	changed.Providers.Kube.Taints = []string{"example.com/leaving:drain:5m"}
 	changed.Spark.RESTPorts = []int{4040}
 	changed.Scan = 90 * time.Second
 	for name, c := range map[string]Config{"default": Default(), "changed": changed} {
@@ -232,6 +233,9 @@ func TestPrintIsReadBack(t *testing.T) {
 			}
 			if len(got.Node.Addresses) == 0 {
 				got.Node.Addresses = nil
+			}
+			if len(got.Providers.Kube.Taints) == 0 {
+				got.Providers.Kube.Taints = nil
 			}
 			if len(got.Spark.RESTPorts) == 0 {
 				got.Spark.RESTPorts = nil

@@ -101,6 +101,7 @@ type Kube struct {
 	Kubeconfig string        `yaml:"kubeconfig" doc:"File with the address and the credentials of the API server. \"\": the pod's service account."`
 	Timeout    time.Duration `yaml:"timeout" doc:"How long one request to the API server may take, beside watches." min:"1s" max:"1m"`
 	Lead       time.Duration `yaml:"lead" doc:"Time from the beginning of a shutdown of the node to its end: shutdownGracePeriod less shutdownGracePeriodCriticalPods of the kubelet." min:"5s" max:"24h"`
+	Taints     []string      `yaml:"taints" doc:"More taints that are notices, as KEY:KIND:LEAD or KEY=VALUE:KIND:LEAD (example.com/leaving:drain:5m); KEY:none for one that is none. They come before the known ones."`
 }
 
 // File is a notice by hand or by another program: for on-premises users.

@@ -365,3 +365,34 @@ func TestEventsThatCannotBeToldApartAreCounted(t *testing.T) {
 		t.Errorf("ids %v, want %v", ids, want)
 	}
 }
+
+func TestParseTaint(t *testing.T) {
+	for text, want := range map[string]Taint{
+		"example.com/leaving:drain:5m":          {Key: "example.com/leaving", Kind: providers.Drain, Lead: 5 * time.Minute},
+		"example.com/state=going:preemption:0s": {Key: "example.com/state", Value: "going", Kind: providers.Preemption},
+		"karpenter.sh/disrupted:none":           {Key: "karpenter.sh/disrupted"},
+	} {
+		if got, err := ParseTaint(text); err != nil || got != want {
+			t.Errorf("%q: %+v %v, want %+v", text, got, err, want)
+		}
+	}
+	for text, says := range map[string]string{
+		"":            "KEY:KIND:LEAD",
+		"a":           "KEY:KIND:LEAD",
+		"a:":          "KEY:KIND:LEAD",
+		"a:drain":     "KEY:KIND:LEAD",
+		"a:none:5m":   "KEY:KIND:LEAD",
+		"a:drain:":    "lead time",
+		"a:drain:5":   "lead time",
+		"a:drain:-5m": "negative",
+		"a:drain:1m:": "lead time",
+		"a:death:5m":  "no kind",
+		":drain:5m":   "taint key",
+		"a b:none":    "taint key",
+		"node.kubernetes.io/unschedulable:drain:5m": "cordon",
+	} {
+		if got, err := ParseTaint(text); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %+v %v, want %q", text, got, err, says)
+		}
+	}
+}

@@ -22,6 +22,29 @@ type Taint struct {
 	Lead time.Duration
 }
 
+// noKind is how a configuration says that a taint makes no notice.
+const noKind = "none"
+
+// ParseTaint reads a taint of the configuration: KEY:KIND:LEAD or KEY=VALUE:KIND:LEAD, as "example.com/leaving:drain:5m", or
+// KEY:none for one that makes no notice.
+func ParseTaint(text string) (Taint, error) {
+	name, rest, _ := strings.Cut(text, ":")
+	kind, lead, timed := strings.Cut(rest, ":")
+	var t Taint
+	t.Key, t.Value, _ = strings.Cut(name, "=")
+	if kind == "" || timed == (kind == noKind) {
+		return Taint{}, fmt.Errorf("taint %.80q is not KEY:KIND:LEAD, KEY=VALUE:KIND:LEAD or KEY:none, as example.com/leaving:drain:5m", text)
+	}
+	if timed {
+		t.Kind = providers.Kind(kind)
+		var err error
+		if t.Lead, err = time.ParseDuration(lead); err != nil {
+			return Taint{}, fmt.Errorf("taint %.80q: the lead time is none: %w", text, err)
+		}
+	}
+	return t, t.check()
+}
+
 // check refuses what can't be meant.
 func (t Taint) check() error {
 	switch {
