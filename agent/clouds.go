@@ -47,13 +47,14 @@ func awsCloud(p config.AWS) cloud {
 			o := aws.Options{
 				Client: client, Endpoint: p.Endpoint, Interval: p.Poll, Timeout: p.Timeout, Lead: p.Lead, Log: d.Log, Metrics: d.Registry,
 			}
-			group := o
+			group, scheduled := o, o
 			group.Lead = p.ASGLead
+			scheduled.Interval = max(p.Poll, min(30*p.Poll, aws.ScheduledInterval)) // they are known days ahead
 			var m making
 			m.add(aws.NewSpot(o))
 			m.add(aws.NewRebalance(o))
 			m.add(aws.NewLifecycle(group))
-			m.add(aws.NewScheduled(o))
+			m.add(aws.NewScheduled(scheduled))
 			return m.list, m.err
 		},
 	}

@@ -48,7 +48,7 @@ const (
 type AWS struct {
 	Enabled  Toggle        `yaml:"enabled" doc:"Watch EC2's instance metadata. auto: when this is EC2." oneof:"auto|true|false"`
 	Endpoint string        `yaml:"endpoint" doc:"Address of the metadata service. \"\": that of the AWS SDK and its variables."`
-	Poll     time.Duration `yaml:"poll" doc:"How often each item of the metadata is asked for. AWS advises at most 5s." min:"20ms" max:"1m"`
+	Poll     time.Duration `yaml:"poll" doc:"How often each item of the metadata is asked for; scheduled events 30 times as seldom. AWS advises at most 5s." min:"20ms" max:"1m"`
 	Timeout  time.Duration `yaml:"timeout" doc:"How long one request to the metadata may take." min:"100ms" max:"30s"`
 	Lead     time.Duration `yaml:"lead" doc:"Time from a spot notice whose own time can't be read to the end of the node." min:"5s" max:"24h"`
 	ASGLead  time.Duration `yaml:"asgLead" doc:"Time from Auto Scaling's target state to the end of the node, which the metadata does not say. With a lifecycle hook: its heartbeat timeout." min:"5s" max:"48h"`

@@ -101,7 +101,6 @@ func TestConformance(t *testing.T) {
 		New:       newRig,
 		Faults:    []providertest.Fault{providertest.Malformed, providertest.Huge, providertest.Unauthorized},
 		Withdraws: true,
-		Events:    200,
 	})
 }
 
@@ -135,6 +134,5 @@ func TestFolderConformance(t *testing.T) {
 		New:       func(t *testing.T) providertest.Rig { return folderRig{newRig(t).(*rig)} },
 		Faults:    []providertest.Fault{providertest.Unauthorized},
 		Withdraws: true,
-		Events:    200,
 	})
 }
