@@ -22,7 +22,7 @@ const (
 // be taken back, so it needs a rescue after which nothing is left on this node for sure. A request that fails is made again until
 // the deadline; from then on the node goes anyway.
 func (a *Agent) acknowledge(ctx context.Context, r *rescue, rep *report.Report) {
-	if !r.wholeNode() || !allSafe(rep) {
+	if !r.wholeNode() || r.leftover || !allSafe(rep) {
 		return
 	}
 	for _, n := range r.holding() {

@@ -26,6 +26,7 @@ type dispatcher struct {
 	scheduled []providers.Notice // until their rescue begins; a restarted agent hears of them again from their source
 	due       <-chan time.Time   // when to look at those again
 	recast    string             // the rescue that goes on for what waits, too
+	gone      []providers.Notice // what was withdrawn since it was interrupted
 	again     <-chan time.Time   // when to try again to begin one; nil: nothing is to be tried
 	trouble   string             // why none could be begun
 	caughtUp  bool               // nothing is left of earlier runs of the agent
@@ -144,7 +145,10 @@ func (d *dispatcher) begin(ctx context.Context, o order) {
 		d.postpone(err)
 		return
 	}
-	d.waiting, d.recast = nil, ""
+	for _, n := range d.gone {
+		r.withdraw(n)
+	}
+	d.waiting, d.gone, d.recast = nil, nil, ""
 	d.start(ctx, r)
 }
 
@@ -181,6 +185,8 @@ func (d *dispatcher) ended() {
 	d.busy, d.over = false, true
 	if d.current.isRecast() {
 		d.recast = d.current.journal.ID()
+	} else {
+		d.gone = nil
 	}
 }
 

@@ -91,7 +91,7 @@ func (a *Agent) begin(o order) (*rescue, error) {
 func (a *Agent) openJournal(r *rescue, o order) (further []providers.Notice, err error) {
 	r.resume.told = a.store.Told(recentRescues)
 	if o.resume == nil {
-		r.reasons.notices = o.notices[:1]
+		r.reasons.notices = slices.Clone(o.notices[:1])
 		r.journal, err = a.store.Create(journal.NewID(time.Now()), o.notices[0], journal.Scope{DryRun: o.dryRun})
 		return o.notices[1:], err
 	}
@@ -101,6 +101,9 @@ func (a *Agent) openJournal(r *rescue, o order) (further []providers.Notice, err
 	}
 	maps.Copy(r.resume.told, r.resume.replay.Told)
 	r.reasons.notices = holding(r.resume.replay)
+	if len(r.reasons.notices)+len(o.notices) == 0 {
+		return nil, errors.Join(errors.New("no notice is left of it"), r.journal.Close())
+	}
 	return o.notices, nil
 }
 

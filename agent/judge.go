@@ -30,9 +30,10 @@ const longestWait = time.Minute
 
 // take decides what a notice leads to.
 func (d *dispatcher) take(ctx context.Context, n providers.Notice) {
-	if n.Deadline.IsZero() {
+	if n.Deadline.IsZero() && d.policy.act(n.Kind) == config.ActRescue {
 		n.Deadline = time.Now().Add(d.cfg.Deadline.Default)
 	}
+	d.forget(n.ID)
 	what := d.judge(ctx, n)
 	d.metrics.Notice(n, what)
 	d.handled.note(n, what)
@@ -43,7 +44,6 @@ func (d *dispatcher) take(ctx context.Context, n providers.Notice) {
 		fields = append(fields, zap.Bool("drill", true))
 	}
 	d.log.Info("notice", fields...)
-	d.forget(n.ID)
 	switch what {
 	case NoticeRescue, NoticeWidens:
 		d.waiting = append(d.waiting, n)
@@ -66,25 +66,23 @@ func (d *dispatcher) forget(id string) {
 	d.waiting = slices.DeleteFunc(d.waiting, same)
 	d.scheduled = slices.DeleteFunc(d.scheduled, same)
 	d.rehearsal.waiting = slices.DeleteFunc(d.rehearsal.waiting, same)
+	d.gone = slices.DeleteFunc(d.gone, same)
 }
 
 // judge says in one word what a notice leads to.
 func (d *dispatcher) judge(ctx context.Context, n providers.Notice) string {
 	running := d.runningRescue()
 	if n.Withdrawn {
-		if running != nil {
-			running.withdraw(n)
-		}
+		d.withdraw(n, running)
 		return NoticeWithdrawn
 	}
-	if n.Drill && n.Deadline.Before(time.Now()) {
-		return NoticeRecorded // it was left by somebody who has gone
-	}
-	switch d.policy.act(n.Kind) {
-	case config.ActMirror:
+	switch act := d.policy.act(n.Kind); {
+	case act == config.ActMirror:
 		return NoticeMirrored
-	case config.ActRecord:
+	case act == config.ActRecord:
 		return NoticeRecorded
+	case n.Drill && n.Deadline.Before(time.Now()):
+		return NoticeRecorded // it was left by somebody who has gone
 	}
 	if n.DryRun {
 		return d.once(ctx, n, NoticeRehearsed)
@@ -93,6 +91,16 @@ func (d *dispatcher) judge(ctx context.Context, n providers.Notice) string {
 		return d.now(ctx, n, running)
 	}
 	return d.once(ctx, n, NoticeScheduled)
+}
+
+// withdraw takes a notice out of the running rescue, or out of the one that is between its interruption and its going on.
+func (d *dispatcher) withdraw(n providers.Notice, running *rescue) {
+	switch {
+	case running != nil && !running.isRecast():
+		running.withdraw(n)
+	case d.busy || d.recast != "":
+		d.gone = append(d.gone, n)
+	}
 }
 
 // now is the word for a notice whose rescue is to begin.
@@ -123,8 +131,8 @@ func (d *dispatcher) once(ctx context.Context, n providers.Notice, what string) 
 // isDone is true when a second source announces what a rescue that has ended was for: nobody is here any more who
 // was not told. A drill is no such rescue, and none is for a drill.
 func (d *dispatcher) isDone(ctx context.Context, n providers.Notice) bool {
-	last, err := d.store.Last()
-	if err != nil || last == nil || n.Drill {
+	last := d.store.Last()
+	if last == nil || n.Drill {
 		return false
 	}
 	before := holding(last)

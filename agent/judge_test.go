@@ -264,3 +264,60 @@ func TestDefect11WithdrawalOfOneNoticeLeavesTheOthers(t *testing.T) {
 		t.Error("the live notice was withdrawn")
 	}
 }
+
+// TestWithdrawalBetweenTwoRunsOfARescue is not lost, and one that is taken back itself is none.
+func TestWithdrawalBetweenTwoRunsOfARescue(t *testing.T) {
+	for name, again := range map[string]bool{"withdrawn": false, "withdrawn, and it comes again": true} {
+		t.Run(name, func(t *testing.T) {
+			s, _, _, _ := usual(t, 3)
+			d := newDispatcher(s.agent())
+			n := notice("n1", 20*time.Second)
+			r, err := d.Agent.begin(order{notices: []providers.Notice{n}})
+			must(t, err)
+			d.busy, d.current = true, r
+			r.mu.Lock()
+			r.recast()
+			r.mu.Unlock()
+			_, err = d.carryOut(t.Context(), r)
+			must(t, err)
+			d.take(t.Context(), withdrawn(n))
+			if again {
+				d.take(t.Context(), n)
+			}
+			d.ended()
+			d.next(t.Context())
+			<-d.done
+			rep := s.report(1)
+			if rep.Withdrawn == again || rep.Notice.ID != "n1" {
+				t.Errorf("withdrawn: %v", rep.Withdrawn)
+			}
+			if told := len(s.seen("told")) > 0; told != again {
+				t.Errorf("told: %v", told)
+			}
+		})
+	}
+}
+
+// TestAllWithdrawnWhileARescueIsInterrupted ends it in nothing, and it is not taken up.
+func TestAllWithdrawnWhileARescueIsInterrupted(t *testing.T) {
+	s, app, _, _ := usual(t, 3)
+	app.member("5", plain).commits(10, 3, 100)
+	app.setDeaf(true)
+	d := s.daemon()
+	one, five := of(notice("n1", 20*time.Second), "app-1", "1"), of(notice("n5", 25*time.Second), "app-1", "5")
+	s.send(one)
+	s.await("unanswered")
+	s.send(five)
+	s.send(withdrawn(five))
+	s.send(withdrawn(one))
+	if rep := s.report(1); !rep.Withdrawn {
+		t.Errorf("%+v", rep)
+	}
+	app.setDeaf(false)
+	d.stop()
+	<-d.done
+	if d.err != nil {
+		t.Error(d.err)
+	}
+	s.never("told", "ended")
+}

@@ -25,7 +25,10 @@ func (a *Agent) serve(ctx context.Context, background *sync.WaitGroup, failed ch
 	a.log.Info("listening", zap.Stringer("address", server.Addr()))
 	background.Go(func() {
 		if err := server.Serve(ctx); err != nil && ctx.Err() == nil {
-			failed <- err
+			select {
+			case failed <- err:
+			case <-ctx.Done():
+			}
 		}
 	})
 	return nil

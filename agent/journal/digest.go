@@ -9,13 +9,9 @@ import (
 	"slices"
 
 	"go.uber.org/zap"
-)
 
-// digest is what later rescues have to know of an earlier one.
-type digest struct {
-	notices []string // ids of its notices and of those merged into it, without those that were withdrawn
-	told    map[Executor]Told
-}
+	"github.com/lifeboat/lifeboat/providers"
+)
 
 // Acted is true when there is a rescue for this notice, finished or not, unless it ended because the notice
 // was withdrawn. A journal that can't be read counts for no notice: to act twice is harmless, not to act is
@@ -23,7 +19,7 @@ type digest struct {
 func (s *Store) Acted(noticeID string) bool {
 	acted := false
 	for _, id := range s.newest(0) {
-		acted = slices.Contains(s.digest(id).notices, noticeID) || acted
+		acted = slices.ContainsFunc(s.digest(id).Holding(), func(n providers.Notice) bool { return n.ID == noticeID }) || acted
 	}
 	return acted
 }
@@ -33,30 +29,20 @@ func (s *Store) Acted(noticeID string) bool {
 func (s *Store) Told(n int) map[Executor]Told {
 	all := map[Executor]Told{}
 	for _, id := range s.newest(n) {
-		maps.Copy(all, s.digest(id).told)
+		maps.Copy(all, s.digest(id).Told)
 	}
 	return all
 }
 
-// Last is the newest rescue that was finished, or nil. Dry runs, and rescues that ended because their notices were
-// withdrawn, have done nothing and are left out.
-func (s *Store) Last() (*Replay, error) {
-	all, err := IDs(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range slices.Backward(all) {
-		if !s.endsDone(id) {
-			continue
-		}
-		r, err := s.Read(id)
-		if err != nil {
-			s.passOver(id, err)
-		} else if r.Done != nil && !r.Withdrawn && !r.Scope.DryRun {
-			return r, nil
+// Last is the newest rescue that was finished, or nil: its notices, whom it told, and how it ended; of the outputs it says nothing.
+// Dry runs, and rescues that ended because their notices were withdrawn, have done nothing and are left out.
+func (s *Store) Last() *Replay {
+	for _, id := range slices.Backward(s.newest(0)) {
+		if r := s.digest(id); r.Done != nil && !r.Withdrawn && !r.Scope.DryRun {
+			return r
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // newest lists the last n rescues, oldest first; all when n is 0.
@@ -71,7 +57,8 @@ func (s *Store) newest(n int) []string {
 	return ids[max(len(ids)-n, 0):]
 }
 
-func (s *Store) digest(id string) digest {
+// digest is what later rescues have to know of an earlier one: its notices, whom it told, and how it ended. It may be shared.
+func (s *Store) digest(id string) *Replay {
 	s.mu.Lock()
 	d, known := s.digests[id]
 	s.mu.Unlock()
@@ -98,39 +85,32 @@ func (s *Store) forget(id string) {
 }
 
 // read decodes only the few lines that matter: a journal has one for each map output.
-func (s *Store) read(id string) (digest, error) {
-	r := &Replay{Told: map[Executor]Told{}, Ended: map[Executor]Ended{}}
-	d := digest{told: r.Told}
+func (s *Store) read(id string) (*Replay, error) {
+	r := newReplay()
+	r.ID = id
 	f, err := s.openRead(id)
 	if err != nil {
-		return d, err
+		return r, err
 	}
 	defer f.Close()
 	lines := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, _, err := readLine(lines)
 		if errors.Is(err, io.EOF) {
-			return d, nil
+			return r, nil
 		}
 		if err != nil && !errors.Is(err, errLongLine) {
-			return d, err
+			return r, err
 		}
-		if !bytes.Contains(line, []byte(`"notice":{`)) && !bytes.Contains(line, []byte(`"type":"told`)) {
+		if !matters(line) {
 			continue
 		}
 		if rec, err := decode(line); err == nil {
-			d.add(rec, r)
+			_ = r.apply(rec) // fails for outputs only
 		}
 	}
 }
 
-func (d *digest) add(rec *record, r *Replay) {
-	switch rec.Type {
-	case typeTellIntent, typeTold:
-		r.applyExecutor(rec)
-	case typeWithdrawn:
-		d.notices = slices.DeleteFunc(d.notices, func(id string) bool { return id == rec.Notice.ID })
-	case typeNotice, typeMerged:
-		d.notices = append(d.notices, rec.Notice.ID)
-	}
+func matters(line []byte) bool {
+	return slices.ContainsFunc([]string{`"notice":{`, `"type":"told`, `"type":"done"`}, func(s string) bool { return bytes.Contains(line, []byte(s)) })
 }

@@ -111,7 +111,7 @@ func (r *Replay) Finished() bool { return r.Done != nil || r.Withdrawn }
 func (r *Replay) Holding() []providers.Notice {
 	var list []providers.Notice
 	for _, n := range append([]providers.Notice{r.Notice}, r.Merged...) {
-		if r.gone[n.ID] {
+		if r.gone[n.ID] || n.ID == "" { // one that could not be read
 			continue
 		}
 		if i := slices.IndexFunc(list, func(m providers.Notice) bool { return m.ID == n.ID }); i >= 0 {
@@ -126,14 +126,18 @@ func (r *Replay) Holding() []providers.Notice {
 // errEmpty: the agent ended before the notice was on disk, so nothing was done.
 var errEmpty = errors.New("empty journal: nothing was begun")
 
-// replay reads a whole journal; file is used in errors only. Damaged lines are kept as Damage and
-// reading goes on, because every line stands for itself; but without a notice there is no replay.
-func replay(file string, in io.Reader) (*Replay, error) {
-	r := &Replay{
+func newReplay() *Replay {
+	return &Replay{
 		Told: map[Executor]Told{}, Ended: map[Executor]Ended{},
 		Saved: map[migrate.OutputID]Saved{}, Lost: map[migrate.OutputID]Lost{},
 		gone: map[string]bool{}, targets: map[int]migrate.Target{},
 	}
+}
+
+// replay reads a whole journal; file is used in errors only. Damaged lines are kept as Damage and
+// reading goes on, because every line stands for itself; but without a notice there is no replay.
+func replay(file string, in io.Reader) (*Replay, error) {
+	r := newReplay()
 	lines := bufio.NewReaderSize(in, 64<<10)
 	for n := 1; ; n++ {
 		line, size, err := readLine(lines)

@@ -72,7 +72,7 @@ type Store struct {
 	log *zap.Logger
 
 	mu      sync.Mutex
-	digests map[string]digest // of finished rescues: they change no more
+	digests map[string]*Replay // of finished rescues: they change no more
 }
 
 // Open makes the state folder if it is missing, and refuses one that others could have written
@@ -91,7 +91,7 @@ func Open(state string, log *zap.Logger) (*Store, error) {
 	if err := own(rescues); err != nil {
 		return nil, err
 	}
-	return &Store{dir: state, log: log, digests: map[string]digest{}}, nil
+	return &Store{dir: state, log: log, digests: map[string]*Replay{}}, nil
 }
 
 // own checks that a folder is ours alone. One that is open to others is closed when it holds nothing

@@ -113,8 +113,16 @@ func nothing() *Report {
 	return r
 }
 
+func drill() *Report {
+	r := saved()
+	r.ID, r.Notice.Drill, r.Notice.Source, r.Notice.ID = "20261121-150000-d111", true, "drill", "drill-20261121-145959-0001"
+	r.Merged = []providers.Notice{{Source: "file", Kind: providers.Drain, ID: "file-night"}}
+	r.Acknowledged = []Acknowledgement{{Notice: "a", Source: "azure-events"}, {Notice: "b", Source: "azure-events", Error: "429"}}
+	return r
+}
+
 func TestText(t *testing.T) {
-	for name, r := range map[string]*Report{"all": saved(), "some": mixed(), "none": none(), "dry-run": dry(), "nothing": nothing()} {
+	for name, r := range map[string]*Report{"all": saved(), "some": mixed(), "none": none(), "dry-run": dry(), "drill": drill(), "nothing": nothing()} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			must(t, r.Text(&b))

@@ -57,7 +57,7 @@ func (s *scripted) Rescue(_ context.Context, r agent.Request) (*report.Report, e
 func command(t *testing.T, s *scripted, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "lb.yaml")
-	if err := os.WriteFile(path, []byte("state: "+t.TempDir()+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("state: "+t.TempDir()+"\nlisten: \"\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
