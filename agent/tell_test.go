@@ -131,6 +131,7 @@ func TestNobodyIsToldWithoutAJournal(t *testing.T) {
 	}
 	s.daemon()
 	s.send(notice("n1", 4*time.Second))
+	s.await("log: rescue begins")
 	s.await("no way to the driver")
 	paths, err := filepath.Glob(filepath.Join(s.cfg.State, "rescues", "*", "journal.jsonl"))
 	must(t, err)
