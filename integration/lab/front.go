@@ -38,7 +38,8 @@ type Fault struct {
 	Stall       bool  // neither forward nor answer
 	Reset       bool  // break the connection at once
 	ResetAfter  int64 // forward so many bytes of the body, then break both connections; 0 for never
-	Flip        bool  // change one byte of the body
+	Flip        bool  // change one byte of the body, which
+	FlipAt      int64 // is this one
 	LoseAnswer  bool  // forward, and break the connection instead of answering
 	CutAnswer   int64 // break the connection after so many bytes of the answer's body; 0 for never
 	AnswerAfter time.Duration
@@ -175,8 +176,8 @@ func (s *spoiled) Read(p []byte) (int, error) {
 		p = p[:min(int64(len(p)), s.fault.ResetAfter-s.read)]
 	}
 	n, err := s.ReadCloser.Read(p)
-	if s.fault.Flip && s.read == 0 && n > 0 {
-		p[0] ^= 1
+	if at := s.fault.FlipAt - s.read; s.fault.Flip && 0 <= at && at < int64(n) {
+		p[at] ^= 1
 	}
 	s.read += int64(n)
 	return n, err

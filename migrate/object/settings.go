@@ -41,6 +41,10 @@ func SettingsFor(url string, sparkProps map[string]string, o Overrides) (Setting
 	switch place.Scheme {
 	case "s3", "s3a":
 		s, err = s3Settings(place, properties(sparkProps), o)
+	case "gs":
+		s, err = gcsSettings(place, properties(sparkProps), o)
+	case "abfs", "abfss", "wasb", "wasbs":
+		s, err = azureSettings(place, properties(sparkProps), o)
 	case "file":
 	default:
 		err = unknownScheme(place)
@@ -62,7 +66,7 @@ func SettingsFor(url string, sparkProps map[string]string, o Overrides) (Setting
 
 func unknownScheme(p bucket.Place) error {
 	return &bucket.Error{Op: "open", URL: p.String(), Kind: bucket.Misplaced,
-		Err: fmt.Errorf("scheme %q is none of s3, s3a, file", p.Scheme)}
+		Err: fmt.Errorf("scheme %q is none of s3, s3a, gs, abfs, abfss, wasb, wasbs, file", p.Scheme)}
 }
 
 // properties are Spark's properties, of which those of Hadoop begin with spark.hadoop.
