@@ -30,7 +30,7 @@ type Body interface {
 
 // Options of a connection. The zero value means the defaults.
 type Options struct {
-	// Stall is how long nothing may be written and nothing arrive while an answer is due, before the
+	// Stall is how long nothing may leave and nothing arrive while an answer is due, before the
 	// connection is closed with ErrStalled. Default 15 s: a peer acknowledges only after the driver
 	// answered it, so a driver that pauses for garbage collection looks like a stall.
 	Stall time.Duration
@@ -74,6 +74,7 @@ type Conn struct {
 
 	mu      sync.Mutex
 	pending map[int64]chan answer
+	left    int   // what unsent was at the last look
 	broken  error // why writing has failed: answers are read for drainTime more
 	err     error // why the connection has ended
 
@@ -120,7 +121,7 @@ func NewConn(nc net.Conn, o Options) *Conn {
 			c.raw = raw
 		}
 	}
-	_ = c.nc.SetReadDeadline(c.epoch.Add(c.opts.Stall)) // the watchdog's first look
+	_ = c.nc.SetReadDeadline(c.epoch.Add(c.opts.Stall / looks)) // the watchdog's first look
 	go c.read()
 	return c
 }

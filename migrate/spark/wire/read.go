@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // read hands out answers until the connection ends. It is the only reader, and the stall watchdog.
@@ -82,13 +84,19 @@ func (w watched) Read(p []byte) (int, error) {
 	}
 }
 
-// watch says if the connection has stalled, and sets the time of the next look.
+// watch says if the connection has stalled, and sets the time of the next look. Bytes that leave this machine's
+// buffers move, too: a whole block can wait there, and on a slow network for longer than Stall.
 func (c *Conn) watch() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
 		return c.broken
 	}
+	left := c.unsent()
+	if left < c.left {
+		c.touch()
+	}
+	c.left = left
 	idle := time.Since(c.epoch) - time.Duration(c.progress.Load())
 	if len(c.pending) == 0 {
 		idle = 0
@@ -96,7 +104,24 @@ func (c *Conn) watch() error {
 	if idle >= c.opts.Stall {
 		return fmt.Errorf("%w: nothing moved for %v, %d answers due", ErrStalled, idle.Round(time.Millisecond), len(c.pending))
 	}
-	return c.nc.SetReadDeadline(time.Now().Add(c.opts.Stall - idle))
+	return c.nc.SetReadDeadline(time.Now().Add(min(c.opts.Stall-idle, c.opts.Stall/looks)))
+}
+
+// looks is how often in the time of a stall the buffers are looked at.
+const looks = 4
+
+// unsent is how many of the bytes that were written the other side's kernel has not acknowledged (tcp(7), SIOCOUTQ); 0 where
+// that can't be known.
+func (c *Conn) unsent() int {
+	n := 0
+	if c.raw != nil {
+		_ = c.raw.Control(func(socket uintptr) {
+			if left, err := unix.IoctlGetInt(int(socket), unix.SIOCOUTQ); err == nil {
+				n = left
+			}
+		})
+	}
+	return n
 }
 
 // breakOff ends writing. Answers that are already on their way may still arrive, then the connection ends:

@@ -91,6 +91,74 @@ func TestSlowIsNoStall(t *testing.T) {
 	})
 }
 
+// TestBytesThatLeaveAreNoStall has a network so slow that a block takes many times as long as a stall to get out of the
+// buffers of this machine, where it went at once. When it leads nowhere any more, that is a stall as any other.
+func TestBytesThatLeaveAreNoStall(t *testing.T) {
+	t.Parallel()
+	const stall, size, piece = 2 * time.Second, 2 << 20, 64 << 10
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	frozen := make(chan struct{})
+	t.Cleanup(func() { close(frozen) })
+	go func() {
+		for end := 2 * size; ; end = size / 2 { // the second connection gets half of the block through
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = nc.(*net.TCPConn).SetReadBuffer(piece)
+			go func() {
+				defer nc.Close()
+				wiretest.Serve(&trickle{Conn: nc, left: end, piece: piece, pause: stall / 20, frozen: frozen},
+					wiretest.Script{Handle: func(s *wiretest.Session, r wiretest.Request) { s.Answer(r.ID, nil) }})
+			}()
+		}
+	}()
+	upload := func() (time.Duration, error) {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.(*net.TCPConn).SetWriteBuffer(2 * size)
+		c := wire.NewConn(nc, wire.Options{Stall: stall})
+		defer c.Close()
+		begin := time.Now()
+		_, err = c.Upload(t.Context(), nil, bytes.NewReader(make([]byte, size)))
+		return time.Since(begin), err
+	}
+	if took, err := upload(); err != nil || took < stall {
+		t.Errorf("slow: %v after %v, want it to take longer than a stall", err, took)
+	}
+	if took, err := upload(); !errors.Is(err, wire.ErrStalled) {
+		t.Errorf("frozen: %v after %v", err, took)
+	}
+}
+
+// trickle reads slowly, with a pause after each piece, and nothing at all after so many bytes.
+type trickle struct {
+	net.Conn
+	left, piece, read int
+	pause             time.Duration
+	frozen            chan struct{}
+}
+
+func (c *trickle) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		<-c.frozen
+	}
+	if c.read >= c.piece {
+		c.read = 0
+		time.Sleep(c.pause)
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.piece)])
+	c.left -= n
+	c.read += n
+	return n, err
+}
+
 // A request that was given up no longer keeps the watchdog awake.
 func TestForgottenRequestIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
