@@ -269,23 +269,14 @@ func TestMissingPermissionIsNamed(t *testing.T) {
 	w := watch(t, s, err)
 	w.health(false, `cannot list resource "nodes"`)
 
-	const rbac = "/apis/rbac.authorization.k8s.io/v1/"
-	role := func(verbs ...string) object {
-		return object{"metadata": object{"name": m.name}, "rules": []object{{"apiGroups": []string{""}, "resources": []string{"nodes", "pods"}, "verbs": verbs}}}
-	}
-	m.do(http.MethodPost, rbac+"clusterroles", role("list"), nil)
-	m.do(http.MethodPost, rbac+"clusterrolebindings", object{
-		"metadata": object{"name": m.name},
-		"roleRef":  object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": m.name},
-		"subjects": []object{{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "agent-" + m.name}},
-	}, nil)
+	m.grant(object{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "agent-" + m.name}, "list")
 	w.health(false, `cannot watch resource "nodes"`)
 	m.taint(taint{key: "karpenter.sh/disrupted"})
 	if n := w.next(); n.Kind != providers.Drain { // lists alone say it, too
 		t.Errorf("%+v", n)
 	}
 	// These two verbs are all that is needed.
-	m.do(http.MethodPut, rbac+"clusterroles/"+m.name, role("list", "watch"), nil)
+	m.do(http.MethodPut, clusterRoles+"/"+m.name, m.role("list", "watch"), nil)
 	w.health(true, "")
 	pods, err := kube.NewPods(direct(t, shared, kubeconfig, m.name))
 	watch(t, pods, err).health(true, "")

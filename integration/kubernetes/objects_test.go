@@ -131,3 +131,24 @@ func (m *machine) gone() {
 	}
 	m.pods = nil
 }
+
+const (
+	rbac         = "/apis/rbac.authorization.k8s.io/v1/"
+	clusterRoles = rbac + "clusterroles"
+)
+
+// role has the machine's name, and these verbs on nodes and pods.
+func (m *machine) role(verbs ...string) object {
+	return object{"metadata": object{"name": m.name}, "rules": []object{{"apiGroups": []string{""}, "resources": []string{"nodes", "pods"}, "verbs": verbs}}}
+}
+
+// grant gives somebody the role.
+func (m *machine) grant(subject object, verbs ...string) {
+	m.t.Helper()
+	m.do(http.MethodPost, clusterRoles, m.role(verbs...), nil)
+	m.do(http.MethodPost, rbac+"clusterrolebindings", object{
+		"metadata": object{"name": m.name},
+		"roleRef":  object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": m.name},
+		"subjects": []object{subject},
+	}, nil)
+}
