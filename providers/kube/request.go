@@ -100,6 +100,12 @@ func statusError(code int, status metav1.Status) error {
 	}
 }
 
+// answered says whether a failure is what the API server said about the request.
+func answered(err error) bool {
+	var pe *providers.PollError
+	return errors.Is(err, errGone) || errors.As(err, &pe) && pe.Result == providers.Status
+}
+
 // shorten makes a text of the API server fit into a line.
 func shorten(text string) string {
 	const most = 300

@@ -68,13 +68,13 @@ type follower[T object] struct {
 	err     error        // why it is not known whether objects are up to date; nil: they are
 	heardAt time.Time    // when the API server said something last
 	skew    time.Duration
+	fresh   bool          // something was learned that nobody has looked at
 	changed chan struct{} // closed when any of these has changed
-
-	fresh bool // something was learned that nobody has looked at
 
 	// Only run uses these.
 	version string // where the next watch begins; "": list
 	seen    string // the newest version that was seen
+	newest  bool   // the next list is exact: what was seen can't be had
 	barren  int    // watches in a row that failed without a word
 }
 
@@ -142,7 +142,7 @@ func (f *follower[T]) list(ctx context.Context) error {
 	defer cancel()
 	query := copyOf(f.query)
 	switch {
-	case f.exact:
+	case f.exact, f.newest:
 	case f.seen == "":
 		query.Set("resourceVersion", "0")
 	default:
@@ -151,8 +151,8 @@ func (f *follower[T]) list(ctx context.Context) error {
 	}
 	a, err := f.cluster.get(ctx, f.path, query)
 	if err != nil {
-		// Another API server, or one that was restored, may not have got to that version and never will.
-		f.exact = f.exact || f.seen != ""
+		// Another API server, or one whose store was restored, may never get to the version that was seen.
+		f.newest = f.seen != "" && answered(err)
 		return err
 	}
 	defer a.body.Close()
@@ -178,7 +178,7 @@ func (f *follower[T]) list(ctx context.Context) error {
 		f.reduce(item)
 		objects[item.meta().UID] = item
 	}
-	f.version, f.seen = page.Metadata.ResourceVersion, page.Metadata.ResourceVersion
+	f.version, f.seen, f.newest = page.Metadata.ResourceVersion, page.Metadata.ResourceVersion, false
 	f.update(func() {
 		f.objects, f.err, f.heardAt, f.fresh = objects, nil, time.Now(), true
 		f.measure(a.date)

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -301,6 +302,38 @@ func TestSilentWatchIsGivenUp(t *testing.T) {
 	notices := make(chan providers.Notice, 1)
 	go func() { _ = n.Run(t.Context(), notices) }()
 	next(t, notices)
+}
+
+// TestListsOfPodsComeFromTheCache and are never older than what was seen; only when that can't be had the newest is asked for.
+func TestListsOfPodsComeFromTheCache(t *testing.T) {
+	const late = `{"kind": "Status", "code": 504, "reason": "Timeout", "message": "Too large resource version: 5, current: 3"}`
+	gone := says(http.StatusGone, `{"kind": "Status", "code": 410}`)
+	s := &script{steps: []http.HandlerFunc{
+		says(200, list("5")), gone,
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, // which the transport tries again by itself
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		says(504, late), says(200, list("3")), gone, says(200, list("4")), hangs(""),
+	}}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	f := newFollower[*podObject](Options{Cluster: openFor(t, server.URL), Timeout: 30 * time.Second, Silence: time.Minute, Retry: time.Millisecond}, "/api/v1/pods", nil)
+	f.reduce = func(*podObject) {}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); f.run(ctx) }()
+	await(t, "the last request", func() bool { return len(s.queries()) == 9 })
+	cancel()
+	<-done
+	var lists []string
+	for _, q := range s.queries() {
+		if q.Get("watch") == "" {
+			lists = append(lists, q.Get("resourceVersion")+" "+q.Get("resourceVersionMatch"))
+		}
+	}
+	if want := []string{"0 ", "5 NotOlderThan", "5 NotOlderThan", "5 NotOlderThan", " ", "3 NotOlderThan"}; !slices.Equal(lists, want) {
+		t.Errorf("lists: %q, want %q", lists, want)
+	}
 }
 
 func TestCutOfASteadyWatchIsNoTrouble(t *testing.T) {
