@@ -61,14 +61,15 @@ func launchApp(t *testing.T, version string, app lab.AppOptions, o lab.AgentOpti
 }
 
 // doom adds a node with two executors and an agent: the next one to go, after the first has gone.
-func (f *fleet) doom(t *testing.T, address string) {
+func (f *fleet) doom(t *testing.T, address string, o lab.AgentOptions) {
 	t.Helper()
 	ctx := deadline(t, time.Minute)
 	f.doomed = node(t, f.Cluster, lab.NodeOptions{Address: address, Cores: 2, Conf: decommission})
 	must(t, f.app.WaitExecutors(ctx, 4))
 	must(t, f.app.Warm(ctx, 4))
 	var err error
-	f.agent, err = f.StartAgent(ctx, f.doomed, lab.AgentOptions{Binary: binary(t)})
+	o.Binary = binary(t)
+	f.agent, err = f.StartAgent(ctx, f.doomed, o)
 	must(t, err)
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -177,7 +178,11 @@ func steps(t *testing.T, a *lab.Agent) []step {
 
 // count is how many steps are of one type.
 func count(list []step, kind string) int {
-	return len(slices.DeleteFunc(slices.Clone(list), func(s step) bool { return s.Type != kind }))
+	return howMany(list, func(s step) bool { return s.Type == kind })
+}
+
+func howMany[T any](list []T, is func(T) bool) int {
+	return len(slices.DeleteFunc(slices.Clone(list), func(x T) bool { return !is(x) }))
 }
 
 var block = regexp.MustCompile(`^shuffle_\d+_\d+_0\.(index|data)$`)
@@ -235,4 +240,13 @@ func complete(t *testing.T, index, data string) {
 	if size != end {
 		t.Errorf("%s ends at %d, its data has %d bytes", index, end, size)
 	}
+}
+
+// mapOf is the map id of a shuffle file.
+func mapOf(t *testing.T, name string) int64 {
+	t.Helper()
+	parts := strings.Split(name, "_")
+	id, err := strconv.ParseInt(parts[2], 10, 64)
+	must(t, err)
+	return id
 }

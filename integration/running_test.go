@@ -19,7 +19,7 @@ func TestWhileRunning(t *testing.T) {
 	must(t, f.app.Warm(deadline(t, time.Minute), 4))
 	t.Run("maps", func(t *testing.T) { noticeAmongMaps(t, f, maps) })
 
-	f.doom(t, "127.0.0.5")
+	f.doom(t, "127.0.0.5", lab.AgentOptions{})
 	reducers := lab.Job{Maps: 16, Reduces: 10, KiBPerMap: 8 << 10, MsPerMap: 600, MsPerReduce: 2000}
 	must(t, f.app.Change(deadline(t, time.Minute), reducers))
 	t.Run("reducers", func(t *testing.T) { noticeAmongReducers(t, f, reducers) })

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,27 +15,27 @@ import (
 	"time"
 
 	"github.com/lifeboat/lifeboat/agent/report"
-	"github.com/lifeboat/lifeboat/providers/aws/awstest"
 )
 
 // AgentOptions say how Lifeboat runs on a node.
 type AgentOptions struct {
 	Binary string // of lifeboat
+	Cloud  Cloud  // whose metadata service the node has; "": AWS
 	Poll   time.Duration
-	// Config is more YAML, below the keys that the lab sets itself: node, providers.aws.poll, state, listen, log.
+	// Config is more YAML, below the keys that the lab sets itself: node, providers, state, listen, log.
 	Config string
 	Env    []string
 }
 
-// Agent is a lifeboat process of one node, with its own fake of the instance metadata service.
+// Agent is a lifeboat process of one node, with its own fake of a cloud's metadata service.
 type Agent struct {
-	Metadata *awstest.Server
-	State    string // its state folder
-	Log      string // path of its log
-	URL      string // of its metrics and status
+	State  string // its state folder
+	Log    string // path of its log
+	URL    string // of its metrics and status
+	Config string // path of its configuration
 
 	options AgentOptions
-	config  string
+	cloud   cloudFake
 	spawner *spawner
 	cmd     *exec.Cmd
 	done    chan struct{}
@@ -55,7 +56,7 @@ func (c *Cluster) NewAgent(n *Node, o AgentOptions) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := awstest.Start("127.0.0.1:0")
+	cloud, err := o.Cloud.start()
 	if err != nil {
 		return nil, err
 	}
@@ -64,15 +65,13 @@ func (c *Cluster) NewAgent(n *Node, o AgentOptions) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{
-		Metadata: metadata, State: filepath.Join(dir, "state"), Log: filepath.Join(dir, "log"), URL: "http://127.0.0.1:" + port,
-		options: o, config: filepath.Join(dir, "lifeboat.yaml"), spawner: c.spawner,
+		State: filepath.Join(dir, "state"), Log: filepath.Join(dir, "log"), URL: "http://127.0.0.1:" + port,
+		Config: filepath.Join(dir, "lifeboat.yaml"), options: o, cloud: cloud, spawner: c.spawner,
 	}
-	if o.Poll == 0 {
-		a.options.Poll = 500 * time.Millisecond
-	}
-	text := fmt.Sprintf("node: {name: %q, addresses: [%q]}\nproviders: {aws: {poll: %s}}\nstate: %s\nlisten: 127.0.0.1:%s\nlog: {level: debug}\n%s",
-		n.Address, n.Address, a.options.Poll, a.State, port, o.Config)
-	if err := os.WriteFile(a.config, []byte(text), 0o600); err != nil {
+	name, poll := cmp.Or(o.Cloud, AWS), cmp.Or(o.Poll, 500*time.Millisecond)
+	text := fmt.Sprintf("node: {name: %q, addresses: [%q]}\nproviders: {%s: {poll: %s, endpoint: %q}}\nstate: %s\nlisten: 127.0.0.1:%s\nlog: {level: debug}\n%s",
+		n.Address, n.Address, name, poll, cloud.endpoint, a.State, port, o.Config)
+	if err := os.WriteFile(a.Config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
@@ -88,8 +87,11 @@ func (a *Agent) Start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	a.cmd = exec.Command(a.options.Binary, "agent", "--config", a.config)
-	a.cmd.Env = append(os.Environ(), "AWS_EC2_METADATA_SERVICE_ENDPOINT="+a.Metadata.URL())
+	a.cmd = exec.Command(a.options.Binary, "agent", "--config", a.Config)
+	a.cmd.Env = os.Environ()
+	if a.cloud.env != "" {
+		a.cmd.Env = append(a.cmd.Env, a.cloud.env)
+	}
 	a.cmd.Env = append(a.cmd.Env, a.options.Env...)
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -102,6 +104,13 @@ func (a *Agent) Start(ctx context.Context) error {
 		_ = cmd.Wait()
 		close(done)
 	}()
+	return a.waitReady(ctx, done)
+}
+
+// WaitReady waits until an agent is ready that runs elsewhere than in a process of the lab.
+func (a *Agent) WaitReady(ctx context.Context) error { return a.waitReady(ctx, nil) }
+
+func (a *Agent) waitReady(ctx context.Context, done <-chan struct{}) error {
 	return Until(ctx, "the agent is ready", func(ctx context.Context) (bool, error) {
 		select {
 		case <-done:
@@ -121,8 +130,9 @@ func (a *Agent) Start(ctx context.Context) error {
 	})
 }
 
-// Announce shows a spot notice in the metadata. EC2's notices have a resolution of a second.
-func (a *Agent) Announce(in time.Duration) { a.Metadata.Announce("terminate", time.Now().Add(in)) }
+// Announce shows a spot notice in the metadata. The times that clouds name have a resolution of a second; Google's
+// notice names none, and means 30 s.
+func (a *Agent) Announce(in time.Duration) { a.cloud.announce(time.Now().Add(in)) }
 
 // Report waits for the end of a rescue and returns its report: the newest, when it is another than the given ones.
 func (a *Agent) Report(ctx context.Context, known ...*report.Report) (*report.Report, error) {
@@ -173,7 +183,7 @@ func readReport(path string) (*report.Report, error) {
 // Command runs another lifeboat command with the agent's configuration.
 func (a *Agent) Command(ctx context.Context, args ...string) (stdout, stderr string, exit int) {
 	var out, errOut strings.Builder
-	cmd := exec.CommandContext(ctx, a.options.Binary, append(args, "--config", a.config)...)
+	cmd := exec.CommandContext(ctx, a.options.Binary, append(args, "--config", a.Config)...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
 	var status *exec.ExitError
@@ -209,5 +219,5 @@ func (a *Agent) close() {
 	if a.cmd != nil && a.cmd.Process != nil {
 		a.Kill()
 	}
-	_ = a.Metadata.Close()
+	_ = a.cloud.close()
 }

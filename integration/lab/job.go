@@ -29,6 +29,8 @@ type Job struct {
 	KiBPerMap int // 0: 64
 	// MsPerMap is how long a map task sleeps before it begins, so that a notice can come in mid-stage.
 	MsPerMap int
+	// SlowEvery: every so many maps one sleeps ten times as long, and is worth so much more; 0: none. RDD only.
+	SlowEvery int
 	// MsPerReduce is how long a reduce task sleeps in all, spread over its records, in the first round on a
 	// dataset; later rounds are as quick as they can be.
 	MsPerReduce int
@@ -43,7 +45,7 @@ func (j Job) json() (string, error) {
 	}
 	raw, err := json.Marshal(map[string]any{
 		"kind": j.Kind, "maps": orElse(j.Maps, 8), "reduces": orElse(j.Reduces, 4),
-		"kibPerMap": orElse(j.KiBPerMap, 64), "msPerMap": j.MsPerMap, "msPerReduce": j.MsPerReduce,
+		"kibPerMap": orElse(j.KiBPerMap, 64), "msPerMap": j.MsPerMap, "slowEvery": j.SlowEvery, "msPerReduce": j.MsPerReduce,
 		"emptyEvery": j.EmptyEvery, "bigMiB": j.BigMiB, "seed": j.Seed,
 	})
 	return string(raw), err

@@ -77,7 +77,8 @@ class RDDJob:
         job, shuffle, maps_run = self.job, self.shuffle, self.maps_run
 
         def run_map(m, _):
-            time.sleep(job["msPerMap"] / 1000)
+            slow = job["slowEvery"] and m % job["slowEvery"] == job["slowEvery"] - 1
+            time.sleep(job["msPerMap"] / (100 if slow else 1000))
             yield from chunks(job, shuffle, m)
             maps_run.add(1)
 
