@@ -76,10 +76,19 @@ func (a *application) list() {
 	a.mu.Unlock()
 	a.engine.SetDestinations(ds)
 	if objects != nil && peers > 0 && !a.objectsCount() {
-		// Peers that came later: with them it counts at once.
-		if n := a.engine.Doubt(objects.Target()); n > 0 {
-			a.log.Info("peers take what only waited in object storage", zap.Int("outputs", n))
-		}
+		a.giveToPeers(objects.Target())
+	}
+}
+
+// giveToPeers has peers that came later, or have nothing left to do, take what only waits in object storage: with them it
+// counts at once.
+func (a *application) giveToPeers(objects migrate.Target) {
+	p := a.engine.Progress()
+	if p.Queued.Outputs > 0 || p.InFlight.Outputs > 0 || a.engine.Waiting() == 0 {
+		return
+	}
+	if n := a.engine.Doubt(objects); n > 0 {
+		a.log.Info("peers take what only waited in object storage", zap.Int("outputs", n))
 	}
 }
 
@@ -211,6 +220,14 @@ func (a *application) pauseForObjects(ctx context.Context) error {
 	case <-timer.C:
 	}
 	return nil
+}
+
+// objectsTrouble is why object storage that was wanted was never used; "" when there is nothing to say.
+func objectsTrouble(err error) string {
+	if err == nil || errors.Is(err, errObjectsOff) || errors.Is(err, errObjectsUnset) {
+		return ""
+	}
+	return "object storage was not used: " + err.Error()
 }
 
 // noteDestinations says in a dry run where outputs would go.

@@ -149,7 +149,11 @@ func TestUselessObjectStorage(t *testing.T) {
 		app.props[fallbackKey] = nowhere
 		app.member("1", plain).commits(0, 5, 1000)
 		peer := app.peer("2", "node-b")
-		saved(t, s.rescue(20*time.Second), 5)
+		rep := s.rescue(20 * time.Second)
+		saved(t, rep, 5)
+		if notes := strings.Join(rep.Applications[0].Notes, ""); !strings.Contains(notes, "/proc/none") {
+			t.Errorf("notes %q, want the storage named", notes)
+		}
 		if peer.holds() != 5 {
 			t.Errorf("%d outputs at the peer, want 5", peer.holds())
 		}
@@ -254,4 +258,27 @@ func must1(paths []string, err error) []string {
 		panic(err)
 	}
 	return paths
+}
+
+func TestInventoryKnowsObjectStorage(t *testing.T) {
+	s := newStage(t)
+	reads, none := s.app("app-1"), s.app("app-2")
+	dir := reads.fallback()
+	reads.member("1", plain).commits(0, 1, 10)
+	reads.member("2", plain)
+	none.member("1", plain)
+	list, err := s.agent().Inventory(t.Context())
+	must(t, err)
+	for _, v := range list {
+		want := dir + "/, where the application reads them"
+		if v.App == none.id {
+			want = "no object storage: neither"
+		}
+		if !strings.Contains(v.Objects, want) {
+			t.Errorf("%s: %q, want %q in it", v.App, v.Objects, want)
+		}
+	}
+	if len(list) != 3 {
+		t.Errorf("%d executors", len(list))
+	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/driver"
@@ -25,10 +26,13 @@ type ExecutorView struct {
 	Bytes    int64    `json:"bytes"`
 	Tasks    int      `json:"tasks"` // running now; -1 when the driver's REST server does not say
 	Folders  []string `json:"folders"`
+	// Objects is the URL of the object storage that the outputs of its application can go to, and what a copy there is
+	// worth; or why there is none.
+	Objects  string   `json:"objects"`
 	Problems []string `json:"problems,omitempty"`
 }
 
-// inventoryREST bounds how long a person waits for the drivers' REST servers.
+// inventoryREST bounds how long a person waits for the drivers and their REST servers.
 const inventoryREST = 2 * time.Second
 
 // Inventory lists the executors of this node with the outputs at risk. An executor that could be read
@@ -36,11 +40,16 @@ const inventoryREST = 2 * time.Second
 func (a *Agent) Inventory(ctx context.Context) ([]ExecutorView, error) {
 	list, err := a.finder.Executors(ctx)
 	views := make([]ExecutorView, 0, len(list))
-	tasks := a.runningTasks(ctx, list)
+	var tasks map[string]int
+	var objects map[string]string
+	var questions sync.WaitGroup
+	questions.Go(func() { tasks = a.runningTasks(ctx, list) })
+	questions.Go(func() { objects = a.objectsOf(ctx, list) })
+	questions.Wait()
 	for _, e := range list {
 		v := ExecutorView{
 			App: e.App, Executor: e.ID, PID: e.PID, Host: e.Host, Driver: e.DriverURL,
-			Spark: e.Spark, Manager: e.Manager, Tasks: -1,
+			Spark: e.Spark, Manager: e.Manager, Tasks: -1, Objects: objects[e.App],
 		}
 		if n, ok := tasks[e.App+"/"+e.ID]; ok {
 			v.Tasks = n
@@ -110,6 +119,42 @@ func (a *Agent) runningTasks(ctx context.Context, list []executor.Executor) map[
 		}
 	}
 	return tasks
+}
+
+// objectsOf says for each application where its copies would go, by what its driver says. Nothing is asked of the
+// storage.
+func (a *Agent) objectsOf(ctx context.Context, list []executor.Executor) map[string]string {
+	ctx, cancel := context.WithTimeout(ctx, inventoryREST)
+	defer cancel()
+	one := map[string]executor.Executor{}
+	for _, e := range list {
+		one[e.App] = e
+	}
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	places := map[string]string{}
+	for app, e := range one {
+		all.Go(func() {
+			text := a.objectsText(ctx, e)
+			mu.Lock()
+			defer mu.Unlock()
+			places[app] = text
+		})
+	}
+	all.Wait()
+	return places
+}
+
+func (a *Agent) objectsText(ctx context.Context, e executor.Executor) string {
+	props, err := a.properties(ctx, e)
+	if err != nil {
+		return "not known: " + err.Error()
+	}
+	p, err := placeObjects(a.cfg, props)
+	if err != nil {
+		return err.Error()
+	}
+	return p.url + ", " + p.meaning()
 }
 
 func (a *Agent) askREST(ctx context.Context, app, driverURL string) ([]driver.ExecutorInfo, error) {

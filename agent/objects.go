@@ -15,8 +15,13 @@ import (
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
 )
 
-// errNoObjects says that there is no object storage for an application; waiting changes nothing about that.
-var errNoObjects = errors.New("no object storage")
+// errNoObjects says that there is no object storage for an application; waiting changes nothing about that. The other
+// two say that nobody wanted any.
+var (
+	errNoObjects    = errors.New("no object storage")
+	errObjectsOff   = fmt.Errorf("%w: switched off by destinations", errNoObjects)
+	errObjectsUnset = fmt.Errorf("%w: neither spark.storage.decommission.fallbackStorage.path nor objects.path is set", errNoObjects)
+)
 
 // objectPlace is where copies of one application go, by its own configuration and the agent's.
 type objectPlace struct {
@@ -31,16 +36,23 @@ type objectPlace struct {
 // never hold what the properties hold.
 func placeObjects(cfg config.Config, props map[string]string) (objectPlace, error) {
 	if !cfg.Uses(config.DestinationObjects) {
-		return objectPlace{}, fmt.Errorf("%w: switched off by destinations", errNoObjects)
+		return objectPlace{}, errObjectsOff
 	}
-	own := object.FallbackPath(props)
-	p := objectPlace{url: own, read: true}
-	if own == "" || cfg.Objects.Override {
-		p.url, p.read = cfg.Objects.Path, sameObjects(own, cfg.Objects.Path)
+	own, ours := object.FallbackPath(props), cfg.Objects.Path
+	if own == "" && ours == "" {
+		return objectPlace{}, errObjectsUnset
 	}
-	if p.url == "" {
-		return objectPlace{}, fmt.Errorf("%w: neither spark.storage.decommission.fallbackStorage.path nor objects.path is set", errNoObjects)
+	if own != "" && !cfg.Objects.Override {
+		p, err := objectPlace{url: own, read: true}.with(cfg, props)
+		if err == nil || ours == "" {
+			return p, err
+		}
 	}
+	return objectPlace{url: ours, read: sameObjects(own, ours)}.with(cfg, props)
+}
+
+// with adds how the place is reached.
+func (p objectPlace) with(cfg config.Config, props map[string]string) (objectPlace, error) {
 	var err error
 	p.settings, err = object.SettingsFor(p.url, props, object.Overrides{
 		Endpoint: cfg.Objects.Endpoint, Region: cfg.Objects.Region, PathStyle: pathStyle(cfg.Objects.PathStyle),
@@ -119,8 +131,8 @@ func (s *objectStorage) destination(app string, announce object.AnnounceFunc, ha
 func waits(at migrate.Location) bool { return at.Target.URL != "" && !at.Announced }
 
 // meaning says for people what a copy there is worth.
-func (s *objectStorage) meaning() string {
-	if s.read {
+func (p objectPlace) meaning() string {
+	if p.read {
 		return "where the application reads them"
 	}
 	return "where they wait for an executor: the application does not read there"

@@ -44,6 +44,7 @@ func TestPlaceOfObjects(t *testing.T) {
 		{"its own before ours", ours, props, "s3a://theirs/copies/", true, ""},
 		{"ours in its place", override, props, "s3a://ours/lifeboat", false, ""},
 		{"ours is its own by another name", same, props, "s3://theirs/copies", true, ""},
+		{"ours, where its own can't be used", ours, map[string]string{fallbackKey: "hdfs://name/copies/"}, "s3a://ours/lifeboat", false, ""},
 		{"unknown storage", nil, map[string]string{fallbackKey: "hdfs://name/copies/"}, "", false, "hdfs"},
 		{"no URL", nil, map[string]string{fallbackKey: "/mnt/copies/"}, "", false, "scheme"},
 	}

@@ -110,6 +110,9 @@ func (a *application) makeReport() report.Application {
 	for _, at := range a.resume.count(&rep, outputs, executors) {
 		here = here || a.isHere(at.Host)
 	}
+	if text := objectsTrouble(a.noObjects); text != "" && !a.dryRun {
+		rep.Notes = append(rep.Notes, text)
+	}
 	if here {
 		rep.Notes = append(rep.Notes, noteSameHost)
 	}

@@ -130,7 +130,7 @@ func TestRescueAsksForWhatTheFlagsSay(t *testing.T) {
 
 func TestExecutorsTable(t *testing.T) {
 	s := &scripted{list: []agent.ExecutorView{
-		{App: "app-1", Executor: "0", PID: 12, Host: "10.0.0.7", Driver: "spark://x@h:1", Spark: "4.1.4", Manager: "standalone", Outputs: 200, Bytes: 200 << 20, Tasks: 4},
+		{App: "app-1", Executor: "0", PID: 12, Host: "10.0.0.7", Driver: "spark://x@h:1", Spark: "4.1.4", Manager: "standalone", Outputs: 200, Bytes: 200 << 20, Tasks: 4, Objects: "s3a://b/p"},
 		{App: "app-1", Executor: "1\x1b[2J", PID: 13, Host: "10.0.0.7", Tasks: -1, Outputs: 1, Bytes: 1, Problems: []string{"not readable"}},
 	}}
 	code, stdout, _ := command(t, s, "executors")
@@ -139,6 +139,7 @@ app-1        0         12   10.0.0.7  4.1.4  standalone  4      200      200.0 M
 app-1        1?[2J     13   10.0.0.7  -      -           ?      1        1 B` + "        " + `
  
 2 executors, 201 map outputs, 200.0 MiB at risk
+copies of app-1: s3a://b/p
 executor 1?[2J of app-1: not readable
 `
 	if trim(stdout) != trim(want) || code != 0 {

@@ -63,7 +63,12 @@ func executorsText(w io.Writer, list []agent.ExecutorView) error {
 		return err
 	}
 	fmt.Fprintf(w, "\n%d executors, %d map outputs, %s at risk\n", len(list), outputs, report.Bytes(bytes))
+	shown := map[string]bool{}
 	for _, e := range list {
+		if !shown[e.App] {
+			shown[e.App] = true
+			fmt.Fprintf(w, "copies of %s: %s\n", report.Plain(e.App), orDash(e.Objects))
+		}
 		for _, p := range e.Problems {
 			fmt.Fprintf(w, "executor %s of %s: %s\n", report.Plain(e.Executor), report.Plain(e.App), report.Plain(p))
 		}
