@@ -125,7 +125,7 @@ func (r *rescue) takeNotices(further []providers.Notice) {
 		r.reasons.hold = append(r.reasons.hold, n.ID)
 	}
 	r.notice = r.reasons.notices[0]
-	r.aim = aimOf(r.reasons.notices)
+	r.aim = aimOf(time.Now(), r.reasons.notices)
 }
 
 func (r *rescue) setDeadline(margin time.Duration) {

@@ -136,7 +136,7 @@ func (d *dispatcher) isDone(ctx context.Context, n providers.Notice) bool {
 		return false
 	}
 	before := holding(last)
-	aim := aimOf(before)
+	aim := aimOf(time.Now(), before)
 	if aim.until.Before(time.Now()) || !aim.covers(groupOf(n)) || slices.ContainsFunc(before, func(n providers.Notice) bool { return n.Drill }) {
 		return false
 	}

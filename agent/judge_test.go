@@ -321,3 +321,18 @@ func TestAllWithdrawnWhileARescueIsInterrupted(t *testing.T) {
 	}
 	s.never("told", "ended")
 }
+
+// TestDeadlineThatIsOverEndsNoRescue that another notice leaves time for.
+func TestDeadlineThatIsOverEndsNoRescue(t *testing.T) {
+	s, _, member, _ := usual(t, 3)
+	member.set(func(x *sparkExecutor) { x.tasks = 1 })
+	s.daemon()
+	s.send(notice("n1", 30*time.Second))
+	s.await("told 1")
+	s.send(notice("late", -time.Second))
+	s.leadsTo("late", NoticeMerged)
+	member.commit(0, 3, 100)
+	s.await("index shuffle_0_3_0.index")
+	member.set(func(x *sparkExecutor) { x.tasks = 0 })
+	saved(t, s.report(1), 4)
+}

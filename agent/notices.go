@@ -76,7 +76,7 @@ func (r *rescue) merge(n providers.Notice) merging {
 		return wider
 	}
 	all := r.reasons.with(n)
-	next := aimOf(all)
+	next := aimOf(time.Now(), all)
 	if !r.aim.includes(next) || next.until.After(r.taken()) {
 		if r.untilTaken() < r.margin+recastTime {
 			return apart
@@ -155,7 +155,7 @@ func (r *rescue) without(n providers.Notice) {
 	left := slices.DeleteFunc(slices.Clone(r.reasons.notices), func(m providers.Notice) bool {
 		return !slices.Contains(r.reasons.hold, m.ID)
 	})
-	next := aimOf(left)
+	next := aimOf(time.Now(), left)
 	if err := r.journal.Withdrawn(n); err != nil {
 		r.problemLocked(err)
 		return // it would come back with the journal

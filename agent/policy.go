@@ -64,8 +64,9 @@ func (p group) covers(q group) bool {
 }
 
 // aimOf puts notices together, in the order in which they came. A drill is of no account beside a real notice that came
-// before it, and sets no deadline beside any real one; but whom it has already sent away is gone.
-func aimOf(notices []providers.Notice) aim {
+// before it, and sets no deadline beside any real one; but whom it has already sent away is gone. So is a deadline of no account
+// that was over before now, beside one that is not: this node has outlived it.
+func aimOf(now time.Time, notices []providers.Notice) aim {
 	var a aim
 	var counting []providers.Notice
 	real := false
@@ -85,6 +86,10 @@ func aimOf(notices []providers.Notice) aim {
 	}
 	if a.whole {
 		a.groups = nil
+	}
+	ahead := slices.DeleteFunc(slices.Clone(counting), func(n providers.Notice) bool { return n.Deadline.Before(now) })
+	if len(ahead) > 0 {
+		counting = ahead
 	}
 	a.until = earliest(counting)
 	return a

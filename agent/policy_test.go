@@ -77,6 +77,8 @@ func TestAimOf(t *testing.T) {
 		{"an executor leaves earlier than the node", []providers.Notice{node(60), some(30, "a", "1")}, 60, all},
 		{"then the node goes later", []providers.Notice{some(30, "a", "1"), node(60)}, 60, all},
 		{"then the node goes earlier", []providers.Notice{some(60, "a", "1"), node(30)}, 30, all},
+		{"the node has outlived one of two", []providers.Notice{node(-30), node(60)}, 60, all},
+		{"it has outlived all", []providers.Notice{node(-30), node(-60)}, -60, all},
 		{"a drill", []providers.Notice{drill(some(60, "a"))}, 60, []executor.Executor{one, two}},
 		{"a drill, then it gets real", []providers.Notice{drill(node(30)), node(60)}, 60, all},
 		{"a drill of the node, then one executor leaves", []providers.Notice{drill(node(30)), some(60, "a", "1")}, 60, all},
@@ -85,7 +87,7 @@ func TestAimOf(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			a := aimOf(tt.notices)
+			a := aimOf(at, tt.notices)
 			if got := a.until.Sub(at); got != time.Duration(tt.seconds)*time.Second {
 				t.Errorf("until %v, want %ds", got, tt.seconds)
 			}
@@ -112,7 +114,7 @@ func TestAimIncludes(t *testing.T) {
 		{app, node, false}, {one, node, false}, {one, both, false}, {both, app, false}, {one, anyOne, false},
 		{app, providers.Notice{App: "b"}, false}, {app, anyOne, false},
 	} {
-		if got := aimOf([]providers.Notice{tt.a}).includes(aimOf([]providers.Notice{tt.b})); got != tt.want {
+		if got := aimOf(time.Now(), []providers.Notice{tt.a}).includes(aimOf(time.Now(), []providers.Notice{tt.b})); got != tt.want {
 			t.Errorf("%+v includes %+v: %v", tt.a, tt.b, got)
 		}
 	}
