@@ -39,6 +39,7 @@ type options struct {
 	config  string // more YAML for the agent
 	idle    time.Duration
 	notices int
+	uploads string
 	only    string
 	cold    bool
 	keep    bool
@@ -55,7 +56,8 @@ func main() {
 	flag.StringVar(&o.config, "config", "", "more YAML for the agent, as 'migrate: {connections: 4}'")
 	flag.DurationVar(&o.idle, "idle", 40*time.Second, "how long the idle agent is watched; 0: not at all")
 	flag.IntVar(&o.notices, "notices", 1000, "notices of each source whose reaction is measured; 0: none")
-	flag.StringVar(&o.only, "only", "", "one part: moves, idle or notices (which needs no Spark); all when empty")
+	flag.StringVar(&o.uploads, "uploads", "2000x16KiB,200x1MiB,4x512MiB", "what is stored in an object storage")
+	flag.StringVar(&o.only, "only", "", "one part: moves, idle, notices or objects (which need no Spark); all when empty")
 	flag.BoolVar(&o.cold, "cold", false, "peers have never received a block before")
 	flag.BoolVar(&o.keep, "keep", false, "keep all files")
 	flag.BoolVar(&o.verbose, "v", false, "say how the clusters are started")
@@ -95,13 +97,14 @@ type bench struct {
 	runs      []measured
 	idler     *idling
 	reactions []reaction
+	stored    []uploaded
 }
 
 // all measures the parts that were asked for. Notices come last: they leave the machine warm.
 func (b *bench) all(ctx context.Context) (err error) {
 	wants := func(part string) bool { return b.only == "" || b.only == part }
-	if !slices.Contains([]string{"", "moves", "idle", "notices"}, b.only) {
-		return fmt.Errorf("-only %q: there are moves, idle and notices", b.only)
+	if !slices.Contains([]string{"", "moves", "idle", "notices", "objects"}, b.only) {
+		return fmt.Errorf("-only %q: there are moves, idle, notices and objects", b.only)
 	}
 	if wants("moves") || wants("idle") {
 		if b.binary, err = lab.Build(ctx, b.dir); err != nil {
@@ -115,6 +118,11 @@ func (b *bench) all(ctx context.Context) (err error) {
 	}
 	if wants("idle") && b.idle > 0 {
 		if err := b.watchIdle(ctx); err != nil {
+			return err
+		}
+	}
+	if wants("objects") && b.uploads != "" {
+		if err := b.watchUploads(ctx); err != nil {
 			return err
 		}
 	}

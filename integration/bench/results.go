@@ -72,6 +72,7 @@ func (b *bench) results() []result {
 		add("reaction-after-poll", "s", median(after), goalReaction.Seconds(), "goal")
 	}
 	b.addReactions(add)
+	b.uploadResults(add)
 	if b.idler != nil {
 		add("idle-rss", "MiB", float64(b.idler.rss)/(1<<20), goalRSS, "goal")
 		add("idle-cpu", "%", 100*b.idler.cpu, goalCPU, "goal")

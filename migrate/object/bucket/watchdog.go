@@ -5,8 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/lifeboat/lifeboat/migrate/socket"
 )
 
 // The reasons why a Watchdog ends a request.
@@ -21,28 +26,74 @@ type Watchdog struct {
 	parent, ctx context.Context
 	cancel      context.CancelCauseFunc
 	stall       time.Duration
-	quiet, all  *time.Timer
+	epoch       time.Time
+	moved       atomic.Int64 // since epoch, in nanoseconds
+	all         *time.Timer
+
+	mu     sync.Mutex
+	over   bool
+	next   *time.Timer
+	conn   syscall.RawConn // that carries the request, over HTTP/1
+	unsent int             // at the last look
 }
+
+// looks is how often in the time of a stall the connection's buffer is looked at.
+const looks = 4
 
 // Watch begins a request. Stop must be called at its end.
 func Watch(ctx context.Context, s Settings) *Watchdog {
 	s = s.Defaults()
-	w := &Watchdog{parent: ctx, stall: s.Stall}
+	w := &Watchdog{parent: ctx, stall: s.Stall, epoch: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
-	w.quiet = time.AfterFunc(s.Stall, func() { w.cancel(fmt.Errorf("%w (%v)", ErrStalled, s.Stall)) })
+	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: w.carried})
 	w.all = time.AfterFunc(s.Timeout, func() { w.cancel(fmt.Errorf("%w (%v)", ErrTooSlow, s.Timeout)) })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next = time.AfterFunc(w.stall/looks, w.look)
 	return w
+}
+
+// carried learns of the connection that a client of net/http has chosen.
+func (w *Watchdog) carried(info httptrace.GotConnInfo) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conn, w.unsent = socket.Raw(info.Conn), 0
+	w.Moved()
+}
+
+// look ends the request when nothing has moved for too long, or sets the time of the next look. Bytes that leave this
+// machine's buffers move, too.
+func (w *Watchdog) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	unsent := socket.Unsent(w.conn)
+	if unsent < w.unsent {
+		w.Moved()
+	}
+	w.unsent = unsent
+	idle := time.Since(w.epoch) - time.Duration(w.moved.Load())
+	if idle >= w.stall {
+		w.cancel(fmt.Errorf("%w (%v)", ErrStalled, w.stall))
+		return
+	}
+	w.next.Reset(min(w.stall-idle, w.stall/looks))
 }
 
 // Context is the request's.
 func (w *Watchdog) Context() context.Context { return w.ctx }
 
 // Moved says that there was progress.
-func (w *Watchdog) Moved() { w.quiet.Reset(w.stall) }
+func (w *Watchdog) Moved() { w.moved.Store(int64(time.Since(w.epoch))) }
 
 // Stop ends the request's context.
 func (w *Watchdog) Stop() {
-	w.quiet.Stop()
+	w.mu.Lock()
+	w.over = true
+	w.next.Stop()
+	w.mu.Unlock()
 	w.all.Stop()
 	w.cancel(nil)
 }

@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,4 +65,52 @@ func TestWatchdogExplains(t *testing.T) {
 	if err := w.Explain(errClient); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestWatchdogSlowNetwork: what drains from the socket's buffer is progress, long after the last read of the body.
+func TestWatchdogSlowNetwork(t *testing.T) {
+	const size, perSecond = 2 << 20, 1 << 20
+	served := make(chan int64, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		var n int64
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			m, err := io.CopyN(io.Discard, r.Body, perSecond/20)
+			if n += m; err != nil {
+				break
+			}
+		}
+		served <- n
+	}))
+	server.Listener = smallBuffers{server.Listener}
+	server.Start()
+	defer server.Close()
+	w := Watch(t.Context(), Settings{Stall: 700 * time.Millisecond})
+	defer w.Stop()
+	req, err := http.NewRequestWithContext(w.Context(), http.MethodPut, server.URL, w.Body(bytes.NewReader(make([]byte, size))).Section(0, size))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = size
+	client := &http.Client{Transport: &http.Transport{WriteBufferSize: size}} // the whole body leaves at once
+	answer, err := client.Do(req)
+	if err != nil {
+		t.Fatalf("%v", w.Explain(err))
+	}
+	answer.Body.Close()
+	if n := <-served; n != size {
+		t.Errorf("%d bytes arrived", n)
+	}
+}
+
+// smallBuffers are connections that take little before it is read.
+type smallBuffers struct{ net.Listener }
+
+func (l smallBuffers) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	}
+	return conn, err
 }

@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/lifeboat/lifeboat/migrate/socket"
 )
 
 // read hands out answers until the connection ends. It is the only reader, and the stall watchdog.
@@ -92,7 +92,7 @@ func (c *Conn) watch() error {
 	if c.broken != nil {
 		return c.broken
 	}
-	left := c.unsent()
+	left := socket.Unsent(c.raw)
 	if left < c.left {
 		c.touch()
 	}
@@ -109,20 +109,6 @@ func (c *Conn) watch() error {
 
 // looks is how often in the time of a stall the buffers are looked at.
 const looks = 4
-
-// unsent is how many of the bytes that were written the other side's kernel has not acknowledged (tcp(7), SIOCOUTQ); 0 where
-// that can't be known.
-func (c *Conn) unsent() int {
-	n := 0
-	if c.raw != nil {
-		_ = c.raw.Control(func(socket uintptr) {
-			if left, err := unix.IoctlGetInt(int(socket), unix.SIOCOUTQ); err == nil {
-				n = left
-			}
-		})
-	}
-	return n
-}
 
 // breakOff ends writing. Answers that are already on their way may still arrive, then the connection ends:
 // an executor that refuses an upload says why and closes at once, so that writing fails before its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 
@@ -73,7 +74,7 @@ func (*deniedError) NonRetriable() {}
 func newIdentity(c bucket.Credentials, o *azcore.ClientOptions) (azcore.TokenCredential, error) {
 	own := azcore.ClientOptions{
 		Cloud:     o.Cloud,
-		Transport: sender{bucket.NewTransport()},
+		Transport: sender{&http.Client{Transport: bucket.NewTransport()}},
 		Retry:     policy.RetryOptions{MaxRetries: 1},
 	}
 	if c.ID != "" {

@@ -16,6 +16,8 @@ import (
 const (
 	// maxParts is S3's limit (Amazon S3 User Guide, "Multipart upload limits").
 	maxParts = 10_000
+	// assembled is how many bytes of parts the slowest server puts together per second.
+	assembled = 16 << 20
 	// abortTime is how long giving up an upload may take. Its own: the reason is often that the other time is over.
 	abortTime  = 5 * time.Second
 	abortPause = 200 * time.Millisecond
@@ -111,13 +113,18 @@ func (u *upload) complete(ctx context.Context, parts []types.CompletedPart) erro
 	if err := ctx.Err(); err != nil {
 		return u.b.place.Fail("put", u.key, bucket.Unavailable, err)
 	}
-	return u.b.call(ctx, "put", u.key, func(w *bucket.Watchdog) error {
+	return u.b.callFor(ctx, "put", u.key, u.assembly(), func(w *bucket.Watchdog) error {
 		_, err := u.b.client.CompleteMultipartUpload(w.Context(), &s3.CompleteMultipartUploadInput{
 			Bucket: u.b.name, Key: &u.name, UploadId: u.id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 			MpuObjectSize: aws.Int64(u.body.Size()), IfNoneMatch: ifNoneMatch(u.o),
 		}, once(u.o))
 		return err
 	})
+}
+
+// assembly is how long the server may be silent while it makes one object of the parts: some copy them.
+func (u *upload) assembly() time.Duration {
+	return u.b.settings.Stall + time.Duration(u.body.Size()/assembled)*time.Second
 }
 
 // abort gives up what was sent, behind the caller's back: his time is often over. Parts that were under way may still

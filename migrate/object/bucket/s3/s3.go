@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -134,8 +135,15 @@ func (b *Bucket) List(ctx context.Context, prefix string, each func(bucket.Objec
 
 // call makes a request within the limits of one, again when the storage is throttled, and classifies its error.
 func (b *Bucket) call(ctx context.Context, op, key string, request func(*bucket.Watchdog) error) error {
+	return b.callFor(ctx, op, key, b.settings.Stall, request)
+}
+
+// callFor is call with another limit for silence.
+func (b *Bucket) callFor(ctx context.Context, op, key string, stall time.Duration, request func(*bucket.Watchdog) error) error {
+	settings := b.settings
+	settings.Stall, settings.Timeout = stall, max(settings.Timeout, stall)
 	return b.again(ctx, func() error {
-		w := bucket.Watch(ctx, b.settings)
+		w := bucket.Watch(ctx, settings)
 		defer w.Stop()
 		return b.fail(w, op, key, request(w))
 	})
