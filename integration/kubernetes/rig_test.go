@@ -186,7 +186,7 @@ func (d *door) options(node string, reg prometheus.Registerer) kube.Options {
 	d.t.Cleanup(cluster.Close)
 	return kube.Options{
 		Cluster: cluster, Node: node, Metrics: reg,
-		Timeout: time.Second, Retry: 20 * time.Millisecond, Look: time.Millisecond,
+		Timeout: time.Second, Retry: 20 * time.Millisecond, Look: 4 * time.Millisecond,
 		Taints: extraTaints(),
 	}
 }

@@ -21,23 +21,34 @@ type short struct {
 
 func (s short) Size() int64 { return s.size }
 
-func TestSource(t *testing.T) {
-	content := []byte("0123456789")
+func TestDigest(t *testing.T) {
+	large := make([]byte, 3*bufferSize+5)
+	for i := range large {
+		large[i] = byte(i >> 10)
+	}
+	var (
+		buffers Buffers
+		bad     *BodyError
+	)
 	w := Watch(t.Context(), Settings{})
 	defer w.Stop()
-	sum := crc32.NewIEEE()
-	if err := w.Body(bytes.NewReader(content)).Hash(sum, 2, 8, make([]byte, 3)); err != nil || sum.Sum32() != crc32.ChecksumIEEE(content[2:]) {
-		t.Errorf("hash of a part: %v", err)
+	for _, size := range []int{0, 1, bufferSize, bufferSize + 1, len(large) - 2} {
+		sum, want := crc32.NewIEEE(), large[2:2+size]
+		content, err := w.Body(bytes.NewReader(large)).Digest(sum, 2, int64(size), &buffers)
+		if err != nil || sum.Sum32() != crc32.ChecksumIEEE(want) || (content != nil) != (size <= bufferSize) || content != nil && !bytes.Equal(content, want) {
+			t.Errorf("%d bytes: %d returned, %v", size, len(content), err)
+		}
 	}
-	buf := make([]byte, 8)
-	var bad *BodyError
-	if err := w.Body(short{bytes.NewReader(content), 12}).Hash(io.Discard, 0, 12, buf); !errors.As(err, &bad) || !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("cut off: %v", err)
-	}
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := Watch(over, Settings{}).Body(bytes.NewReader(content)).Hash(io.Discard, 0, 10, buf); !errors.Is(err, context.Canceled) || errors.As(err, &bad) {
-		t.Errorf("context over: %v", err)
+	for _, size := range []int{10, len(large)} {
+		cut := short{bytes.NewReader(large[:size]), int64(size) + 2}
+		if _, err := w.Body(cut).Digest(io.Discard, 0, cut.size, &buffers); !errors.As(err, &bad) || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%d bytes, cut off: %v", size, err)
+		}
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := Watch(over, Settings{}).Body(cut).Digest(io.Discard, 0, int64(size), &buffers); !errors.Is(err, context.Canceled) || errors.As(err, &bad) {
+			t.Errorf("%d bytes, context over: %v", size, err)
+		}
 	}
 }
 

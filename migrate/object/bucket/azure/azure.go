@@ -12,7 +12,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -34,20 +33,16 @@ type Bucket struct {
 	settings  bucket.Settings
 	transport *http.Transport
 	container *container.Client
-	buffers   sync.Pool // of *[]byte with bufferSize bytes
+	buffers   bucket.Buffers
 }
 
 var _ bucket.Bucket = (*Bucket)(nil)
-
-// bufferSize is up to what size an object is read once, into memory, and how much is hashed at a time.
-const bufferSize = 256 << 10
 
 // Open finds credentials: those in the settings (an account key, a shared access signature, or a client secret), or
 // those of the environment, a workload identity, a managed identity. It sends nothing.
 func Open(_ context.Context, o Options) (*Bucket, error) {
 	b := &Bucket{
 		place: o.Place, settings: o.Settings.Defaults(), transport: bucket.NewTransport(),
-		buffers: sync.Pool{New: func() any { buf := make([]byte, bufferSize); return &buf }},
 	}
 	fail := func(kind bucket.Kind, err error) (*Bucket, error) { return nil, o.Place.Fail("open", "", kind, err) }
 	name, host, _ := strings.Cut(o.Place.Authority, "@")
@@ -66,7 +61,7 @@ func Open(_ context.Context, o Options) (*Bucket, error) {
 	options := &container.ClientOptions{ClientOptions: azcore.ClientOptions{
 		// Whoever calls tries again: what is done twice must be known to be.
 		Retry:     policy.RetryOptions{MaxRetries: -1},
-		Transport: sender{&http.Client{Transport: b.transport, CheckRedirect: noRedirect}},
+		Transport: sender{b.transport},
 		Telemetry: policy.TelemetryOptions{ApplicationID: "lifeboat"},
 	}}
 	address := strings.TrimRight(endpoint, "/") + "/" + name
@@ -77,19 +72,18 @@ func Open(_ context.Context, o Options) (*Bucket, error) {
 	return b, nil
 }
 
-func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
 // maxAnswer caps an answer that is no object in bytes: a page of a list is the largest one.
 const maxAnswer = 16 << 20
 
-// sender is the client's transport.
-type sender struct{ client *http.Client }
+// sender is the client's transport. It follows no redirections, which no storage needs: the client's bodies can't be
+// read again while the first request may still be reading.
+type sender struct{ *http.Transport }
 
 // Do is policy.Transporter's.
 func (s sender) Do(req *http.Request) (*http.Response, error) {
-	resp, err := s.client.Do(req)
+	resp, err := s.RoundTrip(req)
 	if err != nil {
-		return nil, bucket.Plain(err)
+		return nil, err
 	}
 	if req.Method != http.MethodGet || req.URL.Query().Get("comp") != "" || resp.StatusCode/100 != 2 {
 		resp.Body = struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 
@@ -74,7 +73,7 @@ func (*deniedError) NonRetriable() {}
 func newIdentity(c bucket.Credentials, o *azcore.ClientOptions) (azcore.TokenCredential, error) {
 	own := azcore.ClientOptions{
 		Cloud:     o.Cloud,
-		Transport: sender{&http.Client{Transport: bucket.NewTransport()}},
+		Transport: sender{bucket.NewTransport()},
 		Retry:     policy.RetryOptions{MaxRetries: 1},
 	}
 	if c.ID != "" {

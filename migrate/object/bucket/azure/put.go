@@ -30,8 +30,7 @@ const (
 )
 
 // Put stores an object: in one request up to PartSize, else as blocks that nobody sees until they are committed
-// together. The service verifies the MD5 of each request; to know it before, bodies larger than bufferSize are read
-// twice. The client's own UploadFile loses the condition when it commits several blocks (azblob v1.8.1).
+// together. The service verifies the MD5 of each request; to know it before, all but small bodies are read twice. The client's own UploadFile loses the condition when it commits several blocks (azblob v1.8.1).
 func (b *Bucket) Put(ctx context.Context, key string, body bucket.Body, o bucket.PutOptions) error {
 	name, err := b.place.Key(key)
 	if err != nil {
@@ -67,17 +66,18 @@ type part struct {
 	md5    []byte
 }
 
-// prepare hashes a part, which a small one is read into buf for.
-func (b *Bucket) prepare(ctx context.Context, body bucket.Body, offset, size int64, buf []byte) (*part, error) {
+// prepare hashes a part; a small one is read into memory.
+func (b *Bucket) prepare(ctx context.Context, body bucket.Body, offset, size int64) (*part, error) {
 	w := bucket.Watch(ctx, b.settings)
 	defer w.Stop()
 	sum := md5.New() //nolint:gosec // see above
-	if err := w.Body(body).Hash(sum, offset, size, buf); err != nil {
+	content, err := w.Body(body).Digest(sum, offset, size, &b.buffers)
+	if err != nil {
 		return nil, err
 	}
 	p := &part{body: body, offset: offset, size: size, md5: sum.Sum(nil)}
-	if size <= int64(len(buf)) {
-		p.body, p.offset = bytes.NewReader(buf[:size]), 0
+	if content != nil {
+		p.body, p.offset = bytes.NewReader(content), 0
 	}
 	return p, nil
 }
@@ -91,9 +91,7 @@ func (b *Bucket) send(ctx context.Context, p *part, f func(context.Context, io.R
 }
 
 func (b *Bucket) whole(ctx context.Context, client *blockblob.Client, body bucket.Body, o bucket.PutOptions) error {
-	buf := b.buffers.Get().(*[]byte)
-	defer b.buffers.Put(buf)
-	p, err := b.prepare(ctx, body, 0, body.Size(), *buf)
+	p, err := b.prepare(ctx, body, 0, body.Size())
 	if err != nil {
 		return err
 	}
@@ -125,9 +123,7 @@ func (b *Bucket) blocks(ctx context.Context, client *blockblob.Client, body buck
 
 // block sends one block, again if the network or the service fails: it has no effect that a second time would change.
 func (b *Bucket) block(ctx context.Context, client *blockblob.Client, body bucket.Body, offset, size int64, id string) error {
-	buf := b.buffers.Get().(*[]byte)
-	defer b.buffers.Put(buf)
-	p, err := b.prepare(ctx, body, offset, size, *buf)
+	p, err := b.prepare(ctx, body, offset, size)
 	if err != nil {
 		return err
 	}

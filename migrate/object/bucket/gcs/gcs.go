@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
@@ -39,14 +38,11 @@ type Bucket struct {
 	settings bucket.Settings
 	endpoint string // without slash at its end
 	client   *http.Client
-	tokens   *tokens   // nil: none are sent
-	buffers  sync.Pool // of *[]byte with bufferSize bytes
+	tokens   *tokens // nil: none are sent
+	buffers  bucket.Buffers
 }
 
 var _ bucket.Bucket = (*Bucket)(nil)
-
-// bufferSize is up to what size an object is read once, into memory, and how much is hashed at a time.
-const bufferSize = 256 << 10
 
 // Open finds credentials: those in the settings, or the default ones of the environment (a file named by
 // GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, the metadata server). It sends nothing to the bucket.
@@ -57,7 +53,6 @@ func Open(ctx context.Context, o Options) (*Bucket, error) {
 			Transport:     bucket.NewTransport(),
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		buffers: sync.Pool{New: func() any { buf := make([]byte, bufferSize); return &buf }},
 	}
 	fail := func(kind bucket.Kind, err error) (*Bucket, error) { return nil, o.Place.Fail("open", "", kind, err) }
 	if name := o.Place.Authority; name == "" || strings.ContainsAny(name, "@%/") {

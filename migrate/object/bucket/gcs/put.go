@@ -30,7 +30,7 @@ const (
 )
 
 // Put stores an object. Its CRC32C is declared at the beginning, so that the service refuses at the end what is not
-// what was sent; for that the body is read twice if it is larger than bufferSize.
+// what was sent; for that all but small bodies are read twice.
 func (b *Bucket) Put(ctx context.Context, key string, body bucket.Body, o bucket.PutOptions) error {
 	name, err := b.place.Key(key)
 	if err != nil {
@@ -48,23 +48,21 @@ type upload struct {
 }
 
 func (b *Bucket) put(ctx context.Context, name string, body bucket.Body, o bucket.PutOptions) error {
-	buf := b.buffers.Get().(*[]byte)
-	defer b.buffers.Put(buf)
 	u := upload{body: body, size: body.Size(), query: url.Values{"fields": {resourceFields}}}
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	w := bucket.Watch(ctx, b.settings)
 	defer w.Stop()
-	if err := w.Body(body).Hash(sum, 0, u.size, *buf); err != nil {
+	read, err := w.Body(body).Digest(sum, 0, u.size, &b.buffers)
+	if err != nil {
 		return err
 	}
 	w.Stop()
-	if u.size <= bufferSize {
-		u.body = bytes.NewReader((*buf)[:u.size])
+	if read != nil {
+		u.body = bytes.NewReader(read)
 	}
 	if o.IfAbsent {
 		u.query.Set("ifGenerationMatch", "0")
 	}
-	var err error
 	u.metadata, err = json.Marshal(map[string]string{
 		"name": name, "contentType": content,
 		"crc32c": base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum.Sum32())),
