@@ -30,7 +30,7 @@ const (
 )
 
 // Put stores an object: in one request up to PartSize, else as blocks that nobody sees until they are committed
-// together. The service verifies the MD5 of each request; to know it before, all but small bodies are read twice. The client's own UploadFile loses the condition when it commits several blocks (azblob v1.8.1).
+// together. The service verifies the MD5 of each request; to know it before, all but small bodies are read twice. The client's own UploadFile loses the condition when it commits several blocks (azblob up to v1.8.1).
 func (b *Bucket) Put(ctx context.Context, key string, body bucket.Body, o bucket.PutOptions) error {
 	name, err := b.place.Key(key)
 	if err != nil {
