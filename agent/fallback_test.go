@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -281,4 +283,46 @@ func TestInventoryKnowsObjectStorage(t *testing.T) {
 	if len(list) != 3 {
 		t.Errorf("%d executors", len(list))
 	}
+}
+
+// TestBlackHoleInPlaceOfObjectStorage: a storage that takes connections and never answers costs a rescue by peers nothing,
+// and where it is the only place nobody is told.
+func TestBlackHoleInPlaceOfObjectStorage(t *testing.T) {
+	hole, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { hole.Close() })
+	begin := func(t *testing.T) (*stage, *sparkApp) {
+		s := newStage(t)
+		s.cfg.Objects.Credentials = true // those of the machine are nobody's business here
+		app := s.app("app-1")
+		maps.Copy(app.props, map[string]string{
+			fallbackKey: "s3a://bucket/copies/", "spark.hadoop.fs.s3a.endpoint": "http://" + hole.Addr().String(),
+			"spark.hadoop.fs.s3a.endpoint.region": "us-east-1", "spark.hadoop.fs.s3a.path.style.access": "true",
+			"spark.hadoop.fs.s3a.access.key": "key", "spark.hadoop.fs.s3a.secret.key": "verysecret",
+		})
+		app.member("1", plain).commits(0, 5, 1000)
+		return s, app
+	}
+	t.Run("with a peer", func(t *testing.T) {
+		s, app := begin(t)
+		app.peer("2", "node-b")
+		rep := s.rescue(time.Minute)
+		saved(t, rep, 5)
+		if took := rep.Ended.Sub(rep.Began); took > 15*time.Second {
+			t.Errorf("the rescue took %v", took)
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		s, _ := begin(t)
+		rep := s.rescue(8 * time.Second)
+		if rep.Outcome != report.None || !strings.Contains(rep.Applications[0].Error, "s3a://bucket/copies") {
+			t.Errorf("outcome %s: %s", rep.Outcome, rep.Applications[0].Error)
+		}
+		s.never("told", "ended", "announced")
+		for _, e := range s.seen("") {
+			if strings.Contains(e, "verysecret") {
+				t.Errorf("a secret is logged: %s", e)
+			}
+		}
+	})
 }

@@ -61,7 +61,7 @@ func begun(t *testing.T, s *Store) *Journal {
 		j.Told(app, "1", "rpc", true),
 		j.TellIntent("other", "1", "sigpwr"),
 		j.Saved(output(0), 100, peer3),
-		j.Saved(output(1), 200, bucket),
+		j.Stored(output(1), 200, bucket),
 		j.Saved(output(2), 300, peer3),
 		j.Unsaved(output(2), "peer gone"),
 		j.Lost(output(3), 400, "deadline"),
@@ -105,6 +105,9 @@ func TestWhatIsWrittenIsReplayed(t *testing.T) {
 	}
 	if len(r.Saved) != 3 || r.Saved[output(0)].Target != peer3 || r.Saved[output(1)].Target != bucket || r.Saved[output(4)].Bytes != 500 {
 		t.Errorf("saved %+v", r.Saved)
+	}
+	if !r.Saved[output(1)].Waiting || r.Saved[output(0)].Waiting {
+		t.Errorf("waiting: %+v", r.Saved)
 	}
 	if len(r.Lost) != 1 || r.Lost[output(3)].Reason != "deadline" || r.Lost[output(3)].Bytes != 400 {
 		t.Errorf("lost %+v", r.Lost)

@@ -121,8 +121,24 @@ func drill() *Report {
 	return r
 }
 
+// stored is one of which a part only waits in object storage.
+func stored() *Report {
+	r := blank("20261121-130000-51a0")
+	a := Application{
+		ID: "app-20261121100000-0002", Driver: "10.0.0.2:35113", Spark: "4.1.4",
+		Executors: []Executor{{ID: "1", Host: "10.0.0.7", Trigger: "rpc", Told: true, Ended: true, EndedBy: "SIGTERM", EndedAfterSeconds: 117, RDDBlocksLost: 0}},
+	}
+	a.AddSaved("executor 3 (10.0.0.9:40123)", 1<<20)
+	for range 9 {
+		a.AddStored("s3a://shuffle/lifeboat", 1<<20)
+	}
+	r.Applications = []Application{a}
+	r.Settle()
+	return r
+}
+
 func TestText(t *testing.T) {
-	for name, r := range map[string]*Report{"all": saved(), "some": mixed(), "none": none(), "dry-run": dry(), "drill": drill(), "nothing": nothing()} {
+	for name, r := range map[string]*Report{"all": saved(), "some": mixed(), "none": none(), "dry-run": dry(), "drill": drill(), "nothing": nothing(), "stored": stored()} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			must(t, r.Text(&b))

@@ -27,7 +27,7 @@ const exitCodes = `Exit codes:
   0  all saved, or nothing to save
   1  anything else went wrong
   2  bad usage or configuration
-  3  some map outputs are lost
+  3  some map outputs are lost, or only wait in object storage
   4  nothing was saved`
 
 // rescuer is what commands need of the agent.
