@@ -50,15 +50,15 @@ func (e *Engine) newOverflow(now time.Time) *overflow {
 		left: haste * left.Seconds(), above: map[string]int64{},
 	}
 	for i, p := range e.places {
-		o.paces[i] = p.pace(now, left, p.slots)
+		o.paces[i] = p.pace(now, left)
 	}
 	return o
 }
 
 // pace learns also from what is under way: a copy that has taken longer than it should counts as if it ended
 // now. Without that, places so slow that none has acknowledged anything would look fast until it is too late.
-func (p *place) pace(now time.Time, left time.Duration, slots int) pace {
-	a := pace{estimate: p.estimate, idle: slots - len(p.flights)}
+func (p *place) pace(now time.Time, left time.Duration) pace {
+	a := pace{estimate: p.estimate, idle: p.slots - len(p.flights)}
 	if p.first.IsZero() || now.Sub(p.first) < min(longestTrial, time.Duration(trial*float64(left))) {
 		a.young = true
 		return a
