@@ -48,7 +48,7 @@ type Options struct {
 	// Endpoint of the metadata server, as "http://169.254.169.254"; "" takes GCE_METADATA_HOST, then
 	// that address.
 	Endpoint string
-	Hold     time.Duration // of a long poll; DefaultHold when 0, below 0: plain polls only
+	Hold     time.Duration // of a long poll, whole seconds; DefaultHold when 0, below 0: plain polls only
 	Interval time.Duration // DefaultInterval when 0
 	Timeout  time.Duration // of one answer; DefaultTimeout when 0
 	// Lead is the time from a notice that names none to its deadline: PreemptionLead, MaintenanceLead
