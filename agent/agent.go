@@ -104,10 +104,7 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 		a.mirrorWanted = a.mirror.want
 	}
 	a.lookout = newLookout(a)
-	if a.sources == nil {
-		if a.sources, err = newSources(cfg, d); err != nil {
-			return nil, err
-		}
+	if d.Sources == nil {
 		a.detector = newDetector(cfg, d.Log)
 	}
 	return a, nil
@@ -130,6 +127,9 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 		}
 		stopIntake()
 	})
+	if err := a.openSources(); err != nil {
+		return err
+	}
 	in := &inlet{Agent: a, notices: make(chan providers.Notice, 16), failed: make(chan error, 1), background: &background}
 	defer a.openDrills().Close()
 	if err := a.serve(life, &background, in.failed); err != nil {

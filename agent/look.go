@@ -22,6 +22,9 @@ const (
 func (a *Agent) Look(ctx context.Context) ([]status.Source, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	if err := a.openSources(); err != nil {
+		return nil, "", err
+	}
 	sources, detected := a.watched(), ""
 	if a.detector != nil {
 		detected = a.detector.searching()

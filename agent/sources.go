@@ -13,6 +13,21 @@ import (
 	"github.com/lifeboat/lifeboat/providers/file"
 )
 
+// openSources makes the sources for whoever listens to them: a rescue by hand does not, and must not fail for their sake.
+func (a *Agent) openSources() error {
+	if a.deps.Sources != nil {
+		return nil
+	}
+	list, err := newSources(a.cfg, a.deps)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sources = list
+	return nil
+}
+
 // newSources makes the notice sources that the configuration names. Those of a cloud that has to be found come later.
 func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 	var list []providers.Source
