@@ -62,6 +62,7 @@ type Agent struct {
 	mirror   *mirror
 	lookout  *lookout // nil in the agent of a salvage
 	storages *storages
+	salvages *status.Salvages
 
 	started  time.Time
 	stopping atomic.Bool // no new rescue begins
@@ -98,7 +99,7 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 		pinLimit: shuffle.NewLimit(cfg.Migrate.MaxPinned), sources: d.Sources, handled: &handled{}, deps: d, started: time.Now(),
 	}
 	a.scanner = executor.NewScanner(a.finder)
-	a.storages = newStorages()
+	a.storages, a.salvages = newStorages(), status.NewSalvages(d.Registry)
 	a.mirror = a.newMirror()
 	if a.mirror.mode != config.MirrorOff {
 		a.mirrorWanted = a.mirror.want
@@ -200,6 +201,8 @@ func unambiguous(list []executor.Executor, r Request) error {
 
 // watchExecutors keeps the inventory for metrics and remembers applications for their left folders.
 func (a *Agent) watchExecutors(ctx context.Context) {
+	defer a.mirror.close()
+	defer a.lookout.close()
 	for {
 		found, err := a.scanner.Scan(ctx)
 		if err != nil && ctx.Err() == nil {

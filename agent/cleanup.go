@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,8 +33,12 @@ const (
 	endedAfter = 10 * time.Minute
 	// sweepEvery is how often agents clean up, give or take a half.
 	sweepEvery = time.Hour
-	// driverPatience is how long a driver has to answer.
-	driverPatience = 5 * time.Second
+	// sweepMost is how long one clean-up of an agent may take; the next one goes on.
+	sweepMost = 30 * time.Minute
+	// driverPatience is how long a driver has to answer, driverAgain the pause before one that refused is asked again.
+	driverPatience, driverAgain = 5 * time.Second, time.Second
+	// driversMost is how many drivers one clean-up talks to: their addresses stand in the bucket.
+	driversMost = 1000
 )
 
 // Copies is what one node has stored of one application.
@@ -52,11 +58,12 @@ type Copies struct {
 type CleanUpOptions struct {
 	App      string // only this application; "" for all
 	ListOnly bool   // remove nothing, and touch nothing
-	Claim    bool   // only what this agent gets the claim for: others clean up too
 	// Reached says that a driver that refuses to be talked to has gone: it was talked to from here before, or
 	// somebody knows that it could be. For others a refusal may come from a network that keeps us out, and only the time to live
 	// counts. Nil: none.
 	Reached func(catalog.Application) bool
+	// Answered hears of drivers that answer. May be nil.
+	Answered func(catalog.Application)
 }
 
 // Cleaner removes copies from object storage. It needs no node and no state folder.
@@ -80,31 +87,20 @@ func (c *Cleaner) CleanUpPath(ctx context.Context, o CleanUpOptions) ([]Copies, 
 // has seen for objects.keep. It touches only what manifests list. Trouble with one node's copies is told in its entry and
 // does not keep the others.
 func (c *Cleaner) CleanUp(ctx context.Context, b bucket.Bucket, o CleanUpOptions) ([]Copies, error) {
-	cat := catalog.New(b)
-	places, err := cat.Places(ctx, o.App)
+	run := &cleaning{Cleaner: c, options: o, catalog: catalog.New(b), states: map[catalog.Application]string{}}
+	places, err := run.catalog.Places(ctx, o.App)
 	if err != nil {
 		return nil, err
 	}
-	states := map[string]string{} // by driver and application
-	list := make([]Copies, 0, len(places))
-	for _, p := range places {
-		u, err := cat.Usage(ctx, p)
-		e := Copies{App: p.App, Node: p.Node, Driver: u.Application.Driver, Outputs: u.Outputs, Bytes: u.Bytes, Newest: u.Newest}
-		key := p.App + " " + e.Driver
-		if states[key] == "" {
-			states[key] = c.driverState(ctx, u.Application)
+	slices.SortStableFunc(places, func(x, y catalog.Place) int { return cmp.Compare(x.App, y.App) })
+	list := []Copies{}
+	for len(places) > 0 {
+		n := 1
+		for n < len(places) && places[n].App == places[0].App {
+			n++
 		}
-		if states[key] == CopiesEnded && (o.Reached == nil || !o.Reached(u.Application)) {
-			states[key] = CopiesUnsure
-		}
-		e.State = c.stateOf(states[key], u.Newest)
-		if err == nil && !o.ListOnly && (e.State == CopiesEnded || e.State == CopiesExpired) {
-			e.Removed, err = c.removeCopies(ctx, cat, p, o)
-		}
-		if err != nil {
-			e.Problem = err.Error()
-		}
-		list = append(list, e)
+		list = append(list, run.application(ctx, places[:n])...)
+		places = places[n:]
 		if ctx.Err() != nil {
 			return list, ctx.Err()
 		}
@@ -112,10 +108,75 @@ func (c *Cleaner) CleanUp(ctx context.Context, b bucket.Bucket, o CleanUpOptions
 	return list, nil
 }
 
+// cleaning is one clean-up.
+type cleaning struct {
+	*Cleaner
+	options CleanUpOptions
+	catalog *catalog.Catalog
+	states  map[catalog.Application]string // by what a manifest says
+}
+
+// application cleans up what is stored of one application. All of it shares one fate: that of the node that knows most.
+func (c *cleaning) application(ctx context.Context, places []catalog.Place) []Copies {
+	list := make([]Copies, len(places))
+	state := CopiesEnded
+	for i, p := range places {
+		u, err := c.catalog.Usage(ctx, p)
+		list[i] = Copies{App: p.App, Node: p.Node, Driver: u.Application.Driver, Outputs: u.Outputs, Bytes: u.Bytes, Newest: u.Newest}
+		if err != nil {
+			list[i].Problem = err.Error()
+		}
+		if u.Manifests > 0 || err != nil {
+			state = livelier(state, c.ask(ctx, u.Application))
+		}
+	}
+	last, err := c.catalog.LastSign(ctx, places[0].App)
+	if err != nil || state == CopiesEnded && !slices.ContainsFunc(list, func(e Copies) bool { return e.Driver != "" }) {
+		state = CopiesUnsure // nobody says which driver to ask
+	}
+	state = c.stateOf(state, time.Since(last))
+	for i := range list {
+		list[i].State = state
+		if list[i].Problem == "" && err == nil && !c.options.ListOnly && (state == CopiesEnded || state == CopiesExpired) {
+			c.remove(ctx, places[i], &list[i])
+		}
+	}
+	// A node that only noted that the application lives has stored nothing.
+	return slices.DeleteFunc(list, func(e Copies) bool { return e.Driver == "" && e.Problem == "" })
+}
+
+// livelier is the state of two that keeps more.
+func livelier(a, b string) string {
+	for _, s := range []string{CopiesLive, CopiesUnsure} {
+		if a == s || b == s {
+			return s
+		}
+	}
+	return CopiesEnded
+}
+
+// ask finds out once what a driver says.
+func (c *cleaning) ask(ctx context.Context, app catalog.Application) string {
+	if state := c.states[app]; state != "" {
+		return state
+	}
+	if len(c.states) >= driversMost {
+		return CopiesUnsure
+	}
+	state := c.driverState(ctx, app)
+	switch {
+	case state == CopiesLive && c.options.Answered != nil:
+		c.options.Answered(app)
+	case state == CopiesEnded && (c.options.Reached == nil || !c.options.Reached(app)):
+		state = CopiesUnsure
+	}
+	c.states[app] = state
+	return state
+}
+
 // stateOf: copies that are young are left alone even if the driver is gone, and those that nobody can say anything about
 // until they are old.
-func (c *Cleaner) stateOf(driver string, newest time.Time) string {
-	age := time.Since(newest)
+func (c *Cleaner) stateOf(driver string, age time.Duration) string {
 	switch {
 	case driver == CopiesLive:
 		return CopiesLive
@@ -134,6 +195,14 @@ func (c *Cleaner) driverState(ctx context.Context, app catalog.Application) stri
 	if app.Driver == "" || !ok {
 		return CopiesUnsure
 	}
+	state := c.askDriver(ctx, app, d)
+	if state == CopiesEnded && pause(ctx, driverAgain) == nil {
+		state = c.askDriver(ctx, app, d)
+	}
+	return state
+}
+
+func (c *Cleaner) askDriver(ctx context.Context, app catalog.Application, d java.Dialect) string {
 	ctx, cancel := context.WithTimeout(ctx, driverPatience)
 	defer cancel()
 	conn, err := driver.Dial(ctx, c.Dialer, app.Driver, d, wire.Options{Stall: driverPatience})
@@ -153,19 +222,36 @@ func (c *Cleaner) driverState(ctx context.Context, app catalog.Application) stri
 	return CopiesUnsure
 }
 
-func (c *Cleaner) removeCopies(ctx context.Context, cat *catalog.Catalog, p catalog.Place, o CleanUpOptions) (bool, error) {
-	if o.Claim {
-		ours, err := cat.Claim(ctx, p, c.Config.Node.Name, claimTime)
-		if err != nil || !ours {
-			return false, err
+// remove removes what one node has stored, unless somebody is at it or the storage's clock says that it is young.
+func (c *cleaning) remove(ctx context.Context, p catalog.Place, e *Copies) {
+	by := cleanUpClaim(c.Config.Node.Name)
+	ours, err := c.catalog.Claim(ctx, p, by, claimTime)
+	if err != nil {
+		e.Problem = err.Error()
+		return
+	}
+	if !ours {
+		return
+	}
+	defer holdOn(ctx, c.catalog, p, by, c.Log)()
+	now, err := c.catalog.Clock(ctx, p)
+	if err == nil {
+		var last time.Time
+		if last, err = c.catalog.LastSign(ctx, p.App); err == nil && c.stateOf(e.State, now.Sub(last)) != e.State {
+			err = errors.New("left alone: this machine's clock or the storage's is wrong")
 		}
 	}
-	r, err := cat.Remove(ctx, p, objectLayout, false)
 	if err != nil {
-		return false, fmt.Errorf("not all was removed, try again: %w", err)
+		e.Problem = err.Error()
+		return
 	}
+	r, err := c.catalog.Remove(ctx, p, objectLayout, false)
+	if err != nil {
+		e.Problem = fmt.Sprintf("not all was removed, try again: %v", err)
+		return
+	}
+	e.Removed = true
 	c.Log.Info("copies removed", zap.Stringer("place", p), zap.Int("outputs", r.Outputs), zap.Int64("bytes", r.Bytes))
-	return true, nil
 }
 
 // sweep cleans up the buckets that this agent knows, now and then, until ctx ends.
@@ -173,14 +259,21 @@ func (a *Agent) sweep(ctx context.Context) {
 	c := &Cleaner{Config: a.cfg, Log: a.log, Dialer: a.dialer}
 	for pause(ctx, sweepEvery/2+rand.N(sweepEvery)) == nil {
 		for _, p := range a.storages.places() {
-			b, err := object.Open(ctx, p.url, p.settings)
-			if err == nil {
-				_, err = c.CleanUp(ctx, b, CleanUpOptions{Claim: true, Reached: a.storages.reached})
-				_ = b.Close()
-			}
-			if err != nil && ctx.Err() == nil {
+			if err := a.sweepOne(ctx, c, p); err != nil && ctx.Err() == nil {
 				a.log.Warn("object storage not cleaned up", zap.String("storage", p.url), zap.Error(err))
 			}
 		}
 	}
+}
+
+func (a *Agent) sweepOne(ctx context.Context, c *Cleaner, p objectPlace) error {
+	ctx, cancel := context.WithTimeout(ctx, sweepMost)
+	defer cancel()
+	b, err := object.Open(ctx, p.url, p.settings)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	_, err = c.CleanUp(ctx, b, CleanUpOptions{Reached: a.storages.gone, Answered: a.storages.answered})
+	return err
 }

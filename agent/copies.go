@@ -46,20 +46,51 @@ func (a *Agent) openCopies(ctx context.Context, e executor.Executor, limit objec
 
 // storages are the object storages that applications on this node use, and the drivers that were spoken to from here.
 type storages struct {
+	now func() time.Time
+
 	mu      sync.Mutex
 	byURL   map[string]objectPlace
-	drivers map[string]bool // application and driver
+	drivers map[string]spoken // by application and driver
 }
 
+// spoken is a driver that was spoken to from here.
+type spoken struct {
+	last    time.Time
+	refused time.Time // when it was first found to be gone since; zero: never
+}
+
+const (
+	// maxStorages and maxDrivers bound what is remembered; the oldest are forgotten first, and then only the time to live counts.
+	maxStorages, maxDrivers = 100, 1000
+	// refusedFor is for how long a driver has to be gone before its copies are removed.
+	refusedFor = 10 * time.Minute
+)
+
 func newStorages() *storages {
-	return &storages{byURL: map[string]objectPlace{}, drivers: map[string]bool{}}
+	return &storages{now: time.Now, byURL: map[string]objectPlace{}, drivers: map[string]spoken{}}
 }
 
 func (s *storages) saw(p objectPlace, app, driverURL string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.byURL[p.url] = p
-	s.drivers[app+" "+driverURL] = true
+	if _, known := s.byURL[p.url]; known || len(s.byURL) < maxStorages {
+		s.byURL[p.url] = p
+	}
+	key := app + " " + driverURL
+	if _, known := s.drivers[key]; !known && len(s.drivers) >= maxDrivers {
+		delete(s.drivers, s.oldest())
+	}
+	s.drivers[key] = spoken{last: s.now()}
+}
+
+func (s *storages) oldest() string {
+	oldest, at := "", time.Time{}
+	for key, d := range s.drivers {
+		if oldest == "" || d.last.Before(at) {
+			oldest, at = key, d.last
+		}
+	}
+	return oldest
 }
 
 func (s *storages) places() []objectPlace {
@@ -68,11 +99,32 @@ func (s *storages) places() []objectPlace {
 	return slices.Collect(maps.Values(s.byURL))
 }
 
-// reached says that this agent has spoken with the driver: when it refuses now, it has gone.
-func (s *storages) reached(app catalog.Application) bool {
+// gone is asked about a driver that refuses: it has ended if this agent has spoken with it, and has found it so for a while. One
+// refusal may come from a network that changes.
+func (s *storages) gone(app catalog.Application) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.drivers[app.ID+" "+app.Driver]
+	key := app.ID + " " + app.Driver
+	d, known := s.drivers[key]
+	if !known {
+		return false
+	}
+	if d.refused.IsZero() {
+		d.refused = s.now()
+		s.drivers[key] = d
+	}
+	return s.now().Sub(d.refused) >= refusedFor
+}
+
+// answered forgets that a driver had refused.
+func (s *storages) answered(app catalog.Application) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := app.ID + " " + app.Driver
+	if d, known := s.drivers[key]; known {
+		d.refused = time.Time{}
+		s.drivers[key] = d
+	}
 }
 
 // properties asks an executor's driver for the settings of its application.
@@ -98,18 +150,21 @@ func (a *Agent) properties(ctx context.Context, e executor.Executor) (map[string
 	return props, nil
 }
 
+// costsLimit bounds what every node's mirror asks for: some 2 KB for each task, the longest of the newest stages.
+var costsLimit = driver.TaskLimit{Stages: 2, Tasks: 500, Time: 3 * time.Second}
+
+const costsTime = 10 * time.Second
+
 // taskCosts asks a driver what its outputs would cost to make again; nil when it does not say.
 func (a *Agent) taskCosts(ctx context.Context, e executor.Executor) map[int64]time.Duration {
-	host, _, err := driver.Address(e.DriverURL)
-	if err != nil {
-		return nil
-	}
-	rest, err := driver.FindREST(ctx, a.dialer, host, e.App, a.cfg.Spark.RESTPorts)
+	ctx, cancel := context.WithTimeout(ctx, costsTime)
+	defer cancel()
+	rest, err := a.restOf(ctx, e.App, e.DriverURL)
 	if err != nil {
 		return nil
 	}
 	defer rest.Close()
-	tasks, err := rest.TaskCosts(ctx, taskLimit)
+	tasks, err := rest.TaskCosts(ctx, costsLimit)
 	if err != nil {
 		a.log.Debug("task list not available", zap.Error(err))
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,7 +140,7 @@ func TestLookoutSalvages(t *testing.T) {
 	c.until("copied", func() bool { return c.copied() == 3 })
 	c.dying.set(func(x *sparkExecutor) { x.unknown = true })
 	c.until("salvaged", func() bool { return c.given() == 3 })
-	c.until("reported", func() bool { return len(c.salvages()) == 1 })
+	c.await("log: copies salvaged")
 	rep := c.salvages()[0]
 	saved(t, rep, 3)
 	if rep.Notice.Source != "salvage" || len(rep.Notice.Executors) != 1 || rep.Notice.Executors[0] != "1" {
@@ -223,5 +225,70 @@ func TestCleanUp(t *testing.T) {
 	}
 	if got := clean(CleanUpOptions{}); !got.Removed || c.copied() != 0 {
 		t.Errorf("expired: %+v, %d left", got, c.copied())
+	}
+}
+
+// TestLivingApplicationsNeverExpire: whoever can't reach the driver hears from the catalog that the application lives. Old
+// copies of a driver that refuses go only where it is known to have been reachable.
+func TestLivingApplicationsNeverExpire(t *testing.T) {
+	c := newCopyStage(t, 3)
+	d := c.daemon()
+	c.until("copied", func() bool { return c.copied() == 3 })
+	p := catalog.Place{App: "app-1", Node: "node-b"}
+	d.stop()
+	<-d.done
+	refuse := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	c.dial = func(context.Context, string) error { return refuse }
+	old := time.Now().Add(-2 * c.cfg.Objects.Keep)
+	must(t, filepath.WalkDir(c.storage, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		return os.Chtimes(path, old, old)
+	}))
+	clean := func(o CleanUpOptions) Copies {
+		t.Helper()
+		list, err := (&Cleaner{Config: c.cfg, Log: c.logger(), Dialer: c.stage}).CleanUpPath(t.Context(), o)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		return list[0]
+	}
+	note, err := c.catalog.Seen(t.Context(), p, "")
+	must(t, err)
+	if got := clean(CleanUpOptions{}); got.State != CopiesUnsure || got.Removed {
+		t.Errorf("seen just now: %+v", got)
+	}
+	must(t, os.Chtimes(filepath.Join(c.storage, note), old, old))
+	if ours, err := c.catalog.Claim(t.Context(), catalog.Place{App: "app-1", Node: home}, rescueClaim(home), claimTime); !ours || err != nil {
+		t.Fatal(ours, err)
+	}
+	never := CleanUpOptions{Reached: newStorages().gone}
+	if got := clean(never); got.State != CopiesExpired || got.Removed {
+		t.Errorf("in the middle of a rescue: %+v", got)
+	}
+	giveUpClaim(t.Context(), c.catalog, catalog.Place{App: "app-1", Node: home}, rescueClaim(home))
+	if got := clean(never); !got.Removed || c.copied() != 0 {
+		t.Errorf("expired: %+v, %d left", got, c.copied())
+	}
+	if places, err := c.catalog.Places(t.Context(), ""); len(places) != 0 || err != nil {
+		t.Errorf("left %v, %v", places, err)
+	}
+}
+
+// TestNothingIsRemovedByAWrongClock: the storage's clock decides.
+func TestNothingIsRemovedByAWrongClock(t *testing.T) {
+	c := newCopyStage(t, 3)
+	d := c.daemon()
+	c.until("copied", func() bool { return c.copied() == 3 })
+	d.stop()
+	<-d.done
+	c.dial = func(context.Context, string) error { return errors.New("the network is elsewhere") }
+	cleaner := &Cleaner{Config: c.cfg, Log: c.logger(), Dialer: c.stage}
+	run := &cleaning{Cleaner: cleaner, catalog: c.catalog, states: map[catalog.Application]string{}}
+	e := Copies{State: CopiesExpired} // as one thinks whose clock is days ahead
+	run.remove(t.Context(), catalog.Place{App: "app-1", Node: home}, &e)
+	if e.Removed || e.Problem == "" || c.copied() != 3 {
+		t.Errorf("%+v, %d left", e, c.copied())
 	}
 }

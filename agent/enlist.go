@@ -17,15 +17,16 @@ import (
 // removed, also when the agent dies in the middle.
 type catalogued struct {
 	*object.Destination
-	app  *application
-	book *catalog.Catalog
+	app    *application
+	book   *catalog.Catalog
+	bucket bucket.Bucket
 
 	turn   chan struct{} // holds one token: who has it may write and look at listed
 	listed map[catalog.Ref]bool
 }
 
 func (a *application) catalogued(s *objectStorage, d *object.Destination) *catalogued {
-	c := &catalogued{Destination: d, app: a, book: catalog.New(s.bucket), turn: make(chan struct{}, 1), listed: map[catalog.Ref]bool{}}
+	c := &catalogued{Destination: d, app: a, book: catalog.New(s.bucket), bucket: s.bucket, turn: make(chan struct{}, 1), listed: map[catalog.Ref]bool{}}
 	c.turn <- struct{}{}
 	for _, ref := range a.stored.refs() {
 		c.listed[ref] = true
@@ -39,16 +40,10 @@ func (c *catalogued) keep(ctx context.Context) {
 	if c.app.dryRun || c.app.salvage != nil {
 		return
 	}
-	for {
-		claiming, cancel := context.WithTimeout(ctx, objectCheck)
-		_, err := c.book.Claim(claiming, c.place(), c.place().Node, claimTime)
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			c.app.log.Info("copies not claimed: others may salvage them beside this rescue", zap.Error(err))
-		}
-		if pause(ctx, claimTime/2) != nil {
-			return
-		}
+	by := rescueClaim(c.place().Node)
+	holdClaim(ctx, c.book, c.place(), by, c.app.log)
+	if !c.app.interrupted() { // what is not settled now, others may salvage
+		giveUpClaim(ctx, c.book, c.place(), by)
 	}
 }
 
@@ -61,7 +56,36 @@ func (c *catalogued) Put(ctx context.Context, out *migrate.Output) (migrate.Loca
 	if err := c.enlist(ctx, out); err != nil {
 		return migrate.Location{}, err
 	}
+	if err := c.confirm(ctx, out); err != nil {
+		return migrate.Location{}, c.classify(ctx, err)
+	}
 	return c.Destination.Put(ctx, out)
+}
+
+// confirm looks whether what a mirror stored a while ago is still there: somebody may have emptied the bucket, and
+// what is announced must exist. What is not is forgotten, and stored like any other.
+func (c *catalogued) confirm(ctx context.Context, out *migrate.Output) error {
+	if c.app.salvage != nil || !c.app.stored.hasOld(out) {
+		return nil
+	}
+	e := catalog.EntryOf(out)
+	data, index := objectLayout(out.ID)
+	sizes := map[string]int64{index: e.Index}
+	if e.Data != catalog.NoData {
+		sizes[data] = e.Data
+	}
+	for key, size := range sizes {
+		o, err := c.bucket.Stat(ctx, key)
+		switch {
+		case err == nil && o.Size == size:
+		case err == nil, bucket.KindOf(err) == bucket.NotFound:
+			c.app.stored.forget([]migrate.OutputID{out.ID})
+			return nil
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // enlist lists an output together with all others that may still follow it, unless it is listed already: so there is

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/fnv"
@@ -8,34 +9,46 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/agent/report"
 	"github.com/lifeboat/lifeboat/migrate/object/catalog"
 	"github.com/lifeboat/lifeboat/migrate/spark/driver"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 )
 
 const (
-	// lookouts is on how many executors of an application agents look out for it closely. The others look now and
-	// then, in case these all went at once.
-	lookouts = 3
-	// lookEvery is how often those look at the driver's list of executors, lookSeldom how often the others do.
+	// lookEvery is how often the agents that look out closely look at the driver's list of executors, lookSeldom how often
+	// the others do, in case those all went at once.
 	lookEvery  = 2 * time.Second
 	lookSeldom = 2 * time.Minute
-	// lookPerExecutor stretches both for large applications, whose list is long.
-	lookPerExecutor = 10 * time.Millisecond
+	// lookPerEntry stretches both for large applications: each entry of the list is some 2 KB of JSON that the driver
+	// has to write. All close looks together take no more than one entry in this time, and all others neither.
+	lookPerEntry = 5 * time.Millisecond
+	// lookouts is on how many executors of an application agents look out closely at least; lookoutShare of them is one more.
+	lookouts     = 3
+	lookoutShare = 200
 	// lookAgain is how soon the catalog is read again although the executors are the same: copies may have come, and
 	// a claim may have expired.
 	lookAgain = claimTime + 10*time.Second
-	// salvageLook bounds one look.
-	salvageLook = 10 * time.Second
+	// lookTrouble and lookTroubleMax are the pauses after a driver or a storage did not answer.
+	lookTrouble, lookTroubleMax = 5 * time.Second, 10 * time.Minute
+	// failedMax is the longest pause before what could not be salvaged is tried again.
+	failedMax = time.Hour
+	// salvageLook bounds one look at the driver, catalogLook one at the list of nodes in the catalog.
+	salvageLook, catalogLook = 10 * time.Second, time.Minute
+	// salvageMost is how many outputs one salvage adopts at most: the next one goes on.
+	salvageMost = 20_000
 )
 
 // lookout watches, for the applications with an executor on this node, for executors that die without a rescue, and makes
 // their copies count. One of an application's lookouts does it for one dead node: the one that gets the claim.
 type lookout struct {
 	*Agent
+
+	watches sync.WaitGroup
 
 	mu      sync.Mutex
 	life    map[string]context.CancelFunc
@@ -60,7 +73,7 @@ func (l *lookout) saw(ctx context.Context, list []executor.Executor) {
 		if l.life[app] == nil {
 			watching, cancel := context.WithCancel(ctx)
 			l.life[app] = cancel
-			go l.watch(watching, e)
+			l.watches.Go(func() { l.watch(watching, e) })
 		}
 	}
 	for app, cancel := range l.life {
@@ -70,6 +83,9 @@ func (l *lookout) saw(ctx context.Context, list []executor.Executor) {
 		}
 	}
 }
+
+// close waits for what saw has started, whose context has ended.
+func (l *lookout) close() { l.watches.Wait() }
 
 // rescuing stops salvages while this node is rescued itself: others have the time for it.
 func (l *lookout) rescuing(on bool) {
@@ -81,171 +97,13 @@ func (l *lookout) rescuing(on bool) {
 	}
 }
 
-// watch looks out for one application until ctx ends.
-func (l *lookout) watch(ctx context.Context, e executor.Executor) {
-	w := &appLookout{lookout: l, executor: e, log: l.log.With(zap.String("app", e.App))}
-	defer w.close()
-	for {
-		every := w.look(ctx)
-		if pause(ctx, every) != nil {
-			return
-		}
-	}
+func (l *lookout) isPaused() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paused
 }
 
-// appLookout is the lookout for one application. Only its own goroutine uses it.
-type appLookout struct {
-	*lookout
-	executor executor.Executor
-	log      *zap.Logger
-
-	rest   *driver.REST
-	copies *copies
-	alive  []string // as last seen, sorted
-	read   time.Time
-	last   string // the last trouble
-}
-
-func (w *appLookout) close() {
-	if w.rest != nil {
-		w.rest.Close()
-	}
-	if w.copies != nil {
-		w.copies.close()
-	}
-	w.rest, w.copies = nil, nil
-}
-
-// look looks once and says when to look again.
-func (w *appLookout) look(ctx context.Context) time.Duration {
-	within, cancel := context.WithTimeout(ctx, salvageLook)
-	defer cancel()
-	alive, err := w.living(within)
-	if err != nil {
-		w.trouble(ctx, err)
-		return lookSeldom / 4
-	}
-	every := time.Duration(len(alive)) * lookPerExecutor
-	if !w.chosen(alive) {
-		return every + lookSeldom
-	}
-	if slices.Equal(alive, w.alive) && time.Since(w.read) < lookAgain {
-		return every + lookEvery
-	}
-	if err := w.salvage(ctx, alive); err != nil {
-		w.trouble(ctx, err)
-		return lookSeldom / 4
-	}
-	w.alive, w.read, w.last = alive, time.Now(), ""
-	return every + lookEvery
-}
-
-func (w *appLookout) trouble(ctx context.Context, err error) {
-	if text := err.Error(); ctx.Err() == nil && text != w.last {
-		w.last = text
-		w.log.Info("copies of dead executors can't be looked for", zap.Error(err))
-	}
-	w.close()
-}
-
-// living lists the executors that the driver takes for alive.
-func (w *appLookout) living(ctx context.Context) ([]string, error) {
-	if w.rest == nil {
-		host, _, err := driver.Address(w.executor.DriverURL)
-		if err != nil {
-			return nil, err
-		}
-		if w.rest, err = driver.FindREST(ctx, w.dialer, host, w.executor.App, w.cfg.Spark.RESTPorts); err != nil {
-			w.rest = nil
-			return nil, err
-		}
-	}
-	list, err := w.rest.Executors(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]string, len(list))
-	for i, e := range list {
-		ids[i] = e.ID
-	}
-	slices.Sort(ids)
-	return ids, nil
-}
-
-// chosen says whether an executor of this node is among those that look closely: all agents choose the same.
-func (w *appLookout) chosen(alive []string) bool {
-	rank := func(id string) uint64 {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(w.executor.App + "\x00" + id))
-		return h.Sum64()
-	}
-	byRank := slices.SortedFunc(slices.Values(alive), func(x, y string) int {
-		if rank(x) < rank(y) {
-			return -1
-		}
-		return 1
-	})
-	closest := byRank[:min(lookouts, len(byRank))]
-	w.Agent.mu.Lock()
-	defer w.Agent.mu.Unlock()
-	return slices.ContainsFunc(w.seen, func(e executor.Executor) bool {
-		return e.App == w.executor.App && slices.Contains(closest, e.ID)
-	})
-}
-
-// salvage reads the catalog and adopts what dead executors have left there.
-func (w *appLookout) salvage(ctx context.Context, alive []string) error {
-	if w.copies == nil {
-		within, cancel := context.WithTimeout(ctx, salvageLook)
-		defer cancel()
-		c, err := w.openCopies(within, w.executor, nil)
-		if errors.Is(err, errNoObjects) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		w.copies = c
-	}
-	dead := func(id string) bool { _, found := slices.BinarySearch(alive, id); return !found }
-	places, err := w.copies.catalog.Places(ctx, w.executor.App)
-	if err != nil {
-		return err
-	}
-	for _, p := range places {
-		if err := w.salvagePlace(ctx, p, dead); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// salvagePlace adopts what one node has left. Whoever gets the claim does it, and nobody waits for it.
-func (w *appLookout) salvagePlace(ctx context.Context, p catalog.Place, dead deadly) error {
-	c := w.copies.catalog
-	s := newSalvage(w.copies.app)
-	ctx, cancel := context.WithTimeout(ctx, salvageTime)
-	defer cancel()
-	if err := s.add(ctx, c, p, dead); err != nil || len(s.outputs) == 0 {
-		return err
-	}
-	ours, err := c.Claim(ctx, p, w.cfg.Node.Name, claimTime)
-	if err != nil || !ours {
-		return err
-	}
-	if !w.begin(cancel) {
-		return nil
-	}
-	defer w.end()
-	renew := time.AfterFunc(claimTime/2, func() { _, _ = c.Claim(ctx, p, w.cfg.Node.Name, claimTime) })
-	defer renew.Stop()
-	deadline, _ := ctx.Deadline()
-	rep, err := w.adopt(ctx, c, s, SalvageRequest{App: p.App, Deadline: deadline})
-	w.logAdopted(p.App, rep, err)
-	return err
-}
-
-// begin is false while this node is rescued itself.
+// begin is false while this node is rescued itself, and while another salvage runs.
 func (l *lookout) begin(cancel context.CancelFunc) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -260,4 +118,290 @@ func (l *lookout) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.current = nil
+}
+
+// watch looks out for one application until ctx ends, or until it turns out that there is no object storage for it: the
+// driver hears nothing more of it then.
+func (l *lookout) watch(ctx context.Context, e executor.Executor) {
+	w := &appLookout{lookout: l, executor: e, log: l.log.With(zap.String("app", e.App)), failed: map[catalog.Place]failed{}}
+	defer w.close()
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = lookTrouble, lookTroubleMax
+	for {
+		every, err := w.look(ctx)
+		switch {
+		case errors.Is(err, errNoObjects):
+			w.log.Debug("no copies to look out for", zap.Error(err))
+			return
+		case err != nil:
+			w.trouble(ctx, err)
+			every = pauses.NextBackOff()
+		default:
+			pauses.Reset()
+		}
+		if pause(ctx, every) != nil {
+			return
+		}
+	}
+}
+
+// appLookout is the lookout for one application. Only its own goroutine uses it.
+type appLookout struct {
+	*lookout
+	executor executor.Executor
+	log      *zap.Logger
+
+	rest   *driver.REST
+	copies *copies
+	alive  []string  // as the last look found it, sorted; nil before the first
+	read   []string  // who lived when the catalog was last read
+	readAt time.Time // zero: it is to be read at once
+	last   string    // the last trouble
+	noted  time.Time // when the catalog was last told that the application lives
+	note   string    // its key
+	failed map[catalog.Place]failed
+}
+
+// failed is a place whose salvage left something that it could not make count.
+type failed struct {
+	times int
+	next  time.Time
+}
+
+func (w *appLookout) close() {
+	if w.rest != nil {
+		w.rest.Close()
+	}
+	if w.copies != nil {
+		w.copies.close()
+	}
+	w.rest, w.copies = nil, nil
+}
+
+// look looks once and says when to look again.
+func (w *appLookout) look(ctx context.Context) (time.Duration, error) {
+	if w.isPaused() {
+		return lookEvery, nil
+	}
+	if err := w.openStorage(ctx); err != nil {
+		return 0, err
+	}
+	alive, err := w.living(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before := w.alive
+	w.alive = alive
+	close, every := w.turn(alive)
+	switch {
+	case !close:
+		return every, nil
+	case before == nil:
+		return lookEvery, nil
+	case !slices.Equal(before, alive):
+		every = lookEvery // who is not listed now has to be missing once more
+	}
+	// Whoever is in one of two lists lives: a driver's list is late when it has much to do.
+	listed := either(before, alive)
+	if slices.Equal(listed, w.read) && time.Since(w.readAt) < lookAgain {
+		return every, nil
+	}
+	all, err := w.salvage(ctx, listed)
+	if err != nil {
+		return 0, err
+	}
+	w.read, w.readAt, w.last = listed, time.Now(), ""
+	if !all {
+		w.readAt = time.Time{}
+	}
+	return every, nil
+}
+
+// either is who is in one of two sorted lists, sorted.
+func either(a, b []string) []string {
+	all := slices.Concat(a, b)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (w *appLookout) trouble(ctx context.Context, err error) {
+	if text := err.Error(); ctx.Err() == nil && text != w.last {
+		w.last = text
+		w.log.Info("copies of dead executors can't be looked for", zap.Error(err))
+	}
+	w.close()
+}
+
+// openStorage finds out where copies of the application lie, once.
+func (w *appLookout) openStorage(ctx context.Context) error {
+	if w.copies != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, salvageLook)
+	defer cancel()
+	c, err := w.openCopies(ctx, w.executor, nil)
+	if err != nil {
+		return err
+	}
+	w.copies = c
+	return nil
+}
+
+// errListIncomplete says that a driver's list of executors proves nothing: one that is known to live is not in it.
+var errListIncomplete = errors.New("the driver does not list this node's executors")
+
+// living lists the executors that the driver takes for alive, sorted.
+func (w *appLookout) living(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, salvageLook)
+	defer cancel()
+	if w.rest == nil {
+		rest, err := w.restOf(ctx, w.executor.App, w.executor.DriverURL)
+		if err != nil {
+			return nil, err
+		}
+		w.rest = rest
+	}
+	return aliveIDs(ctx, w.rest, w.here())
+}
+
+// restOf finds the REST server of an application's driver.
+func (a *Agent) restOf(ctx context.Context, app, driverURL string) (*driver.REST, error) {
+	host, _, err := driver.Address(driverURL)
+	if err != nil {
+		return nil, err
+	}
+	return driver.FindREST(ctx, a.dialer, host, app, a.cfg.Spark.RESTPorts)
+}
+
+// aliveIDs are the ids of the executors that a driver takes for alive, sorted. A list without any of those that are known to run,
+// if there are such, is no answer: it is empty for a moment when the driver is new, or the driver has lost sight of a whole node.
+func aliveIDs(ctx context.Context, rest *driver.REST, running []string) ([]string, error) {
+	list, err := rest.Executors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(list))
+	for i, e := range list {
+		ids[i] = e.ID
+	}
+	slices.Sort(ids)
+	if len(running) > 0 && !slices.ContainsFunc(running, func(id string) bool { return has(ids, id) }) {
+		return nil, errListIncomplete
+	}
+	return ids, nil
+}
+
+func has(sorted []string, id string) bool {
+	_, found := slices.BinarySearch(sorted, id)
+	return found
+}
+
+// here are the executors of the application on this node.
+func (w *appLookout) here() []string {
+	w.Agent.mu.Lock()
+	defer w.Agent.mu.Unlock()
+	var ids []string
+	for _, e := range w.seen {
+		if e.App == w.executor.App {
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids
+}
+
+// turn says whether an executor of this node is among those that look closely, and how often to look. All agents choose
+// the same.
+func (w *appLookout) turn(alive []string) (close bool, every time.Duration) {
+	rank := func(id string) uint64 {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(w.executor.App + "\x00" + id))
+		return h.Sum64()
+	}
+	byRank := slices.SortedFunc(slices.Values(alive), func(x, y string) int { return cmp.Compare(rank(x), rank(y)) })
+	n := lookouts + len(alive)/lookoutShare
+	closest := byRank[:min(n, len(byRank))]
+	list := time.Duration(len(alive)) * lookPerEntry
+	if slices.ContainsFunc(w.here(), func(id string) bool { return slices.Contains(closest, id) }) {
+		return true, lookEvery + list*time.Duration(n)
+	}
+	return false, lookSeldom + list*time.Duration(len(alive))
+}
+
+// salvage reads the catalog and adopts what dead executors have left there. all is false when something is left to do soon.
+func (w *appLookout) salvage(ctx context.Context, alive []string) (all bool, err error) {
+	within, cancel := context.WithTimeout(ctx, catalogLook)
+	places, err := w.copies.catalog.Places(within, w.executor.App)
+	cancel()
+	if err != nil {
+		return false, err
+	}
+	if len(places) > 0 {
+		w.noteLife(ctx)
+	}
+	all = true
+	dead := func(id string) bool { return !has(alive, id) }
+	for _, p := range places {
+		done, err := w.salvagePlace(ctx, p, dead)
+		if err != nil {
+			return false, err
+		}
+		all = all && done
+	}
+	return all, nil
+}
+
+// noteLife tells those who clean up, and can't reach the driver, that the application lives.
+func (w *appLookout) noteLife(ctx context.Context) {
+	if time.Since(w.noted) < w.cfg.Objects.Keep/4 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, salvageLook)
+	defer cancel()
+	note, err := w.copies.catalog.Seen(ctx, catalog.Place{App: w.executor.App, Node: w.cfg.Node.Name}, w.note)
+	if err != nil {
+		w.log.Info("the catalog was not told that the application lives", zap.Error(err))
+	}
+	w.note, w.noted = note, time.Now()
+}
+
+// salvagePlace adopts what one node has left. Whoever gets the claim does it, and nobody waits for it.
+func (w *appLookout) salvagePlace(ctx context.Context, p catalog.Place, dead deadly) (done bool, err error) {
+	if time.Now().Before(w.failed[p].next) {
+		return true, nil
+	}
+	c := w.copies.catalog
+	s := newSalvage(w.copies.app)
+	ctx, cancel := context.WithTimeout(ctx, salvageTime)
+	defer cancel()
+	if err := s.add(ctx, c, p, dead); err != nil || len(s.outputs) == 0 {
+		return err == nil, err
+	}
+	if !w.begin(cancel) {
+		return false, nil
+	}
+	defer w.end()
+	ours, err := c.Claim(ctx, p, w.salvageClaim(), claimTime)
+	if err != nil || !ours {
+		return err == nil, err // others do it, or look again when their claim has expired
+	}
+	defer giveUpClaim(ctx, c, p, w.salvageClaim())
+	defer holdOn(ctx, c, p, w.salvageClaim(), w.log)()
+	deadline, _ := ctx.Deadline()
+	rep, err := w.adopt(ctx, c, s, SalvageRequest{App: p.App, Deadline: deadline})
+	w.logAdopted(p.App, rep, err)
+	w.remember(p, rep)
+	return len(s.outputs) < salvageMost, err
+}
+
+// remember puts off a place where something was lost, each time for longer: it may be for good.
+func (w *appLookout) remember(p catalog.Place, rep *report.Report) {
+	if rep == nil || rep.Interrupted {
+		return
+	}
+	if _, _, lost := rep.Total(); lost.Outputs == 0 {
+		delete(w.failed, p)
+		return
+	}
+	f := w.failed[p]
+	w.failed[p] = failed{times: f.times + 1, next: time.Now().Add(min(lookAgain<<min(f.times, 10), failedMax))}
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +25,9 @@ const (
 	mirrorTidy    = time.Minute      // how often outputs are forgotten that Spark has removed
 	mirrorWorkers = 2                // outputs on their way at once
 	mirrorPut     = 30 * time.Minute // for one output: the bandwidth may be small
-	mirrorCosts   = time.Minute      // how often the driver is asked what outputs are worth
+	mirrorCosts   = 10 * time.Minute // how often the driver is asked what outputs are worth
+	mirrorOwners  = time.Minute      // how often an executor is asked for its folders that does not answer
+	mirrorMost    = 200_000          // outputs of one application that are kept in mind: each takes some 500 bytes
 )
 
 // copies is where an application's copies lie, as mirrors and salvages see it.
@@ -39,48 +39,6 @@ type copies struct {
 	// costs is what outputs would cost to make again, by map id; nil when that is not known.
 	costs func(ctx context.Context) map[int64]time.Duration
 	close func()
-}
-
-// storedSet is which outputs lie in object storage whole, by their size. It can be used by many goroutines at once.
-type storedSet struct {
-	mu    sync.Mutex
-	bytes map[catalog.Ref]int64
-}
-
-func newStoredSet() *storedSet { return &storedSet{bytes: map[catalog.Ref]int64{}} }
-
-func (s *storedSet) add(r catalog.Ref, bytes int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bytes[r] = bytes
-}
-
-// has says whether this very output is there: of an output of the same name and another size it says no.
-func (s *storedSet) has(out *migrate.Output) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n, ok := s.bytes[catalog.RefOf(out.ID)]
-	return ok && n == out.Bytes()
-}
-
-func (s *storedSet) forget(ids []migrate.OutputID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range ids {
-		delete(s.bytes, catalog.RefOf(id))
-	}
-}
-
-func (s *storedSet) refs() []catalog.Ref {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.bytes))
-}
-
-func (s *storedSet) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.bytes)
 }
 
 // mirrored is one application whose outputs on this node are copied ahead.
@@ -108,7 +66,9 @@ type mirrored struct {
 	store   *shuffle.Store
 	added   map[int]bool               // processes whose files the store knows
 	folders map[string]map[string]bool // by executor
+	knocked map[string]time.Time       // when executors were last asked, by id
 	backlog []*migrate.Output
+	full    bool      // more outputs were found than are kept in mind
 	asked   time.Time // when the driver was last asked for costs
 	price   map[int64]time.Duration
 }
@@ -193,7 +153,7 @@ func (a *mirrored) session(ctx context.Context) error {
 		return err
 	}
 	defer a.store.Close()
-	a.added, a.backlog, a.folders = map[int]bool{}, nil, map[string]map[string]bool{}
+	a.added, a.backlog, a.folders, a.knocked = map[int]bool{}, nil, map[string]map[string]bool{}, map[string]time.Time{}
 	defer a.metrics.Backlog(a.id, 0, 0)
 	ticks := a.store.Watch(ctx)
 	tidy := time.NewTicker(mirrorTidy)
@@ -203,7 +163,10 @@ func (a *mirrored) session(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-a.poke:
-		case <-ticks:
+		case _, open := <-ticks:
+			if !open {
+				return errors.New("its folders can't be watched any more")
+			}
 			if pause(ctx, mirrorGather) != nil {
 				return ctx.Err()
 			}
@@ -267,10 +230,22 @@ func (a *mirrored) look(ctx context.Context) {
 		a.log.Debug("some files can't be read", zap.Error(err))
 	}
 	for _, f := range found {
-		if !a.stored.has(f.Output) {
+		switch {
+		case a.stored.has(f.Output):
+		case a.stored.count()+len(a.backlog) >= mirrorMost:
+			a.overflows()
+		default:
 			f.Output.Executor = a.owner(f.Folder)
 			a.backlog = append(a.backlog, f.Output)
 		}
+	}
+}
+
+// overflows says once that there are too many outputs.
+func (a *mirrored) overflows() {
+	if !a.full {
+		a.full = true
+		a.log.Warn("more map outputs than are copied ahead: those that come now are left to a rescue", zap.Int("copied", mirrorMost))
 	}
 }
 
@@ -288,7 +263,8 @@ func (a *mirrored) owner(folder string) string {
 // share their local directories, and a salvage has to know whose outputs it looks at.
 func (a *mirrored) askOwners(ctx context.Context) {
 	for _, e := range a.snapshot() {
-		if a.folders[e.ID] == nil {
+		if a.folders[e.ID] == nil && time.Since(a.knocked[e.ID]) > mirrorOwners {
+			a.knocked[e.ID] = time.Now()
 			if own := a.whose(ctx, e); len(own) > 0 {
 				a.folders[e.ID] = own
 			}

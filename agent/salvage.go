@@ -10,13 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/agent/journal"
 	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/agent/status"
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/object/catalog"
-	"github.com/lifeboat/lifeboat/migrate/spark/driver"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/providers"
 )
@@ -26,8 +27,6 @@ const (
 	salvageFolder = "salvage"
 	// salvageTime is how long one salvage may take.
 	salvageTime = 10 * time.Minute
-	// claimTime is how long others keep away from what a salvage has claimed.
-	claimTime = 2 * time.Minute
 )
 
 // SalvageState is the folder of salvages in a state folder; it is laid out like that of rescues.
@@ -139,22 +138,23 @@ func (a *Agent) deadOf(ctx context.Context, app catalog.Application, named []str
 	if len(named) > 0 {
 		return func(id string) bool { return slices.Contains(named, id) }, nil
 	}
-	host, _, err := driver.Address(app.Driver)
-	if err != nil {
-		return nil, err
-	}
-	rest, err := driver.FindREST(ctx, a.dialer, host, app.ID, a.cfg.Spark.RESTPorts)
+	rest, err := a.restOf(ctx, app.ID, app.Driver)
 	if err != nil {
 		return nil, fmt.Errorf("the driver does not say which executors have died: name them with --executor: %w", err)
 	}
 	defer rest.Close()
-	alive, err := rest.Executors(ctx)
-	if err != nil {
-		return nil, err
+	var here []string
+	list, _ := a.finder.Executors(ctx) // those that can be read are enough
+	for _, e := range list {
+		if e.App == app.ID {
+			here = append(here, e.ID)
+		}
 	}
-	return func(id string) bool {
-		return !slices.ContainsFunc(alive, func(e driver.ExecutorInfo) bool { return e.ID == id })
-	}, nil
+	alive, err := aliveIDs(ctx, rest, here)
+	if err != nil {
+		return nil, fmt.Errorf("name those that have died with --executor: %w", err)
+	}
+	return func(id string) bool { return !has(alive, id) }, nil
 }
 
 // findApplication takes what the newest manifest says about an application.
@@ -182,17 +182,24 @@ func findApplication(ctx context.Context, c *catalog.Catalog, id string) (catalo
 // deadly says which executors are no more. A nil one has no one.
 type deadly func(id string) bool
 
-// add takes in what a place stores of executors that have died.
+// errEnough ends a look at the catalog.
+var errEnough = errors.New("enough for one salvage")
+
+// add takes in what a place stores of executors that have died, up to what one salvage adopts. What is read of it can
+// be read until ctx ends.
 func (s *salvage) add(ctx context.Context, c *catalog.Catalog, p catalog.Place, dead deadly) error {
 	err := c.Stored(ctx, p, objectLayout, func(m *catalog.Manifest, e catalog.Entry) error {
 		if hasDied(m, e, dead) {
+			if len(s.outputs) >= salvageMost {
+				return errEnough
+			}
 			out := c.Output(ctx, p.App, e, objectLayout)
 			s.outputs = append(s.outputs, out)
 			s.places[out.ID] = p
 		}
 		return nil
 	})
-	if errors.Is(err, catalog.ErrBadDocument) {
+	if errors.Is(err, catalog.ErrBadDocument) || errors.Is(err, errEnough) {
 		return nil // what can be read is worth having
 	}
 	return err
@@ -226,6 +233,9 @@ func (a *Agent) adopt(ctx context.Context, c *catalog.Catalog, s *salvage, req S
 	if rep == nil || req.DryRun {
 		return rep, err
 	}
+	if !rep.Interrupted {
+		a.salvages.Done(rep)
+	}
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), salvageLook)
 	defer cancel()
 	for p, refs := range s.settled() {
@@ -255,7 +265,8 @@ func (a *Agent) salvager() (*Agent, error) {
 	cfg.State = SalvageState(a.cfg.State)
 	return &Agent{
 		cfg: cfg, log: a.log, registry: a.registry, version: a.version, dialer: a.dialer, proc: a.proc,
-		finder: a.finder, scanner: executor.NewScanner(a.finder), known: a.known, metrics: a.metrics, store: store,
+		finder: a.finder, scanner: executor.NewScanner(a.finder), known: a.known, store: store,
+		metrics:  status.NewMetrics(prometheus.NewRegistry()), // those of rescues are not about it
 		pinLimit: a.pinLimit, started: a.started, storages: a.storages,
 	}, nil
 }

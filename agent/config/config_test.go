@@ -89,6 +89,20 @@ func TestProvidersAsOneWord(t *testing.T) {
 	}
 }
 
+// TestMirrorAsOneWord: the word is the mode. off is no truth value here.
+func TestMirrorAsOneWord(t *testing.T) {
+	for text, want := range map[string]Mirror{
+		"mirror: always\n": {"always", 20}, "mirror: off\n": {"off", 20}, "mirror: on-rebalance\n": {"on-rebalance", 20},
+		"mirror: 'off'\n": {"off", 20}, "mirror:\n": {"off", 20},
+		"mirror: {mode: off}\n": {"off", 20}, "mirror: {bandwidth: 5}\n": {"off", 5}, "mirror: {mode: always, bandwidth: 5}\n": {"always", 5},
+	} {
+		c, err := Parse("f.yaml", []byte(text))
+		if err != nil || c.Mirror != want {
+			t.Errorf("%q: %v %+v", text, err, c.Mirror)
+		}
+	}
+}
+
 func TestTogglesAreReadBack(t *testing.T) {
 	for _, text := range []string{"auto", "true", "false"} {
 		c, err := Parse("f.yaml", []byte("providers: {azure: {enabled: "+text+"}}\n"))
@@ -150,6 +164,11 @@ func TestMistakesNameTheLineAndTheKey(t *testing.T) {
 		{"toggle", "providers: {gcp: {enabled: maybe}}\n", `providers.gcp.enabled: "maybe" is not known: set it to one of auto, true, false`},
 		{"toggle as list", "providers: {gcp: {enabled: [true]}}\n", "f.yaml:1: providers.gcp.enabled: want true, false or auto, not a list"},
 		{"unknown in providers", "providers:\n  cloud: auto\n  gpc: {}\n", "f.yaml:3: providers.gpc: unknown key"},
+		{"mode", "mirror: sometimes\n", `mirror.mode: "sometimes" is not known: set it to one of off, on-rebalance, always`},
+		{"mode below", "mirror: {mode: 'on'}\n", `mirror.mode: "on" is not known`},
+		{"modes", "mirror: [always]\n", "f.yaml:1: mirror: want keys below this one, not a list"},
+		{"unknown in mirror", "mirror:\n  mode: always\n  band: 5\n", "f.yaml:3: mirror.band: unknown key"},
+		{"bandwidth", "mirror: {mode: always, bandwidth: 0}\n", "mirror.bandwidth: 0 is out of range: set it from 1 to 100000"},
 		{"kind", "notices: {pause: ignore}\n", `notices.pause: "ignore" is not known: set it to one of rescue, mirror, record`},
 		{"no file and no folder", "providers: {file: {enabled: true, path: ''}}\n", "providers.file.path: empty, and providers.file.folder too"},
 		{"file folder", "providers: {file: {enabled: true, folder: notices}}\n", "providers.file.folder: \"notices\" can't be used"},

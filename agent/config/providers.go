@@ -26,11 +26,8 @@ type Providers struct {
 // UnmarshalYAML takes a single word for the cloud. It has the form with a function because only that one keeps
 // the decoder strict about what stands below.
 func (p *Providers) UnmarshalYAML(decode func(any) error) error {
-	if decode(&p.Cloud) == nil {
-		return nil
-	}
 	type keys Providers
-	return decode((*keys)(p))
+	return wordOr(decode, &p.Cloud, (*keys)(p))
 }
 
 // Toggle says whether a source is used: true, false, or auto, which leaves it to what the agent finds.

@@ -7,6 +7,7 @@
 //	.lifeboat/<application>/<node>/manifest-<time>-<random>.json  map outputs that the node stores
 //	.lifeboat/<application>/<node>/settled-<time>-<random>.json   outputs that need no salvage any more
 //	.lifeboat/<application>/<node>/claim-<epoch>.json             who salvages the node's outputs
+//	.lifeboat/<application>/<node>/seen-<time>-<random>.json      the application lived then
 //
 // No object is ever changed. A manifest is written before the outputs that it lists, or while they are written: it
 // says what may be there, and a listing of the bucket says what is. So nothing that was stored goes unnoticed when an
@@ -83,6 +84,7 @@ const (
 	kindManifest = "manifest"
 	kindSettled  = "settled"
 	kindClaim    = "claim"
+	kindSeen     = "seen"
 )
 
 // parse understands a key; ok is false for anything that the catalog did not write.
@@ -100,7 +102,7 @@ func parse(o bucket.Object) (document, bool) {
 		return document{}, false
 	}
 	switch kind {
-	case kindManifest, kindSettled, kindClaim:
+	case kindManifest, kindSettled, kindClaim, kindSeen:
 	default:
 		return document{}, false
 	}
@@ -147,8 +149,11 @@ func (c *Catalog) load(ctx context.Context, d document) ([]byte, error) {
 
 // store writes a new document under a name that nobody else uses.
 func (c *Catalog) store(ctx context.Context, p Place, kind string, data []byte) error {
-	key := p.folder() + kind + "-" + c.now().UTC().Format("20060102T150405.000") + "-" + unique() + ".json"
-	return c.put(ctx, key, data)
+	return c.put(ctx, c.newKey(p, kind), data)
+}
+
+func (c *Catalog) newKey(p Place, kind string) string {
+	return p.folder() + kind + "-" + c.now().UTC().Format("20060102T150405.000") + "-" + unique() + ".json"
 }
 
 func (c *Catalog) put(ctx context.Context, key string, data []byte) error {

@@ -388,6 +388,7 @@ type counting struct {
 	bucket.Bucket
 	gets        int
 	failDeletes bool
+	onDelete    func() // may be nil
 }
 
 func (c *counting) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
@@ -399,5 +400,80 @@ func (c *counting) Delete(ctx context.Context, key string) error {
 	if c.failDeletes {
 		return &bucket.Error{Op: "delete", Kind: bucket.Denied, Err: errors.New("not today")}
 	}
+	if c.onDelete != nil {
+		c.onDelete()
+	}
 	return c.Bucket.Delete(ctx, key)
+}
+
+// TestManifestOfTheMeantimeStays: what is listed while a place is removed is not forgotten.
+func TestManifestOfTheMeantimeStays(t *testing.T) {
+	b := &counting{Bucket: newBucket(t)}
+	c := New(b)
+	first, late := entry(1, 1, 10), entry(1, 2, 10)
+	write(t, c, first)
+	put(t, b, first)
+	b.onDelete = func() {
+		b.onDelete = nil
+		write(t, c, late)
+		put(t, b, late)
+	}
+	if _, err := c.Remove(t.Context(), place, layout, false); err != nil {
+		t.Fatal(err)
+	}
+	if refs, err := stored(t, c); err != nil || !slices.Equal(refs, []Ref{late.Ref}) {
+		t.Errorf("left %v, %v", refs, err)
+	}
+	if _, err := c.Remove(t.Context(), place, layout, false); err != nil || len(keys(t, b)) != 0 {
+		t.Errorf("left %v, %v", keys(t, b), err)
+	}
+}
+
+func TestSignsOfLife(t *testing.T) {
+	b := newBucket(t)
+	c := New(b)
+	if at, err := c.LastSign(t.Context(), app.ID); !at.IsZero() || err != nil {
+		t.Errorf("of nothing: %v, %v", at, err)
+	}
+	if _, err := c.Clock(t.Context(), place); err == nil {
+		t.Error("a time without a claim")
+	}
+	note := ""
+	for range 3 {
+		var err error
+		if note, err = c.Seen(t.Context(), place, note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := keys(t, b); len(got) != 1 || got[0] != note {
+		t.Errorf("notes %v", got)
+	}
+	if at, err := c.LastSign(t.Context(), app.ID); err != nil || time.Since(at) > time.Minute {
+		t.Errorf("seen at %v, %v", at, err)
+	}
+	if ok, err := c.Claim(t.Context(), place, "a", time.Minute); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if at, err := c.Clock(t.Context(), place); err != nil || time.Since(at).Abs() > time.Minute {
+		t.Errorf("the time is %v, %v", at, err)
+	}
+	if _, err := c.Remove(t.Context(), place, layout, false); err != nil || len(keys(t, b)) != 0 {
+		t.Errorf("left %v, %v", keys(t, b), err)
+	}
+}
+
+// TestCatalogWithoutEnd: a bucket that others write to can hold any number of manifests.
+func TestCatalogWithoutEnd(t *testing.T) {
+	c := New(newBucket(t))
+	entries := make([]Entry, MaxEntries)
+	for n := 0; n <= maxListed; n += MaxEntries {
+		for i := range entries {
+			entries[i] = entry(1, int64(n+i), NoData)
+		}
+		write(t, c, entries...)
+	}
+	got, err := c.listed(t.Context(), place, nil)
+	if !errors.Is(err, ErrBadDocument) || len(got[1]) != maxListed {
+		t.Errorf("%d outputs, %v", len(got[1]), err)
+	}
 }

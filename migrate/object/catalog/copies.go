@@ -3,6 +3,9 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,71 +30,101 @@ type Usage struct {
 // Usage adds up the manifests of a place. What they list may have been removed since, or may never have been stored.
 func (c *Catalog) Usage(ctx context.Context, p Place) (Usage, error) {
 	u := Usage{Place: p}
-	seen := map[Ref]bool{}
+	var sum tally
 	err := c.Manifests(ctx, p, func(m *Manifest) error {
 		u.Manifests++
 		if m.Written.After(u.Newest) {
 			u.Newest, u.Application = m.Written, m.Application
 		}
-		for _, e := range m.Outputs {
-			if !seen[e.Ref] {
-				seen[e.Ref] = true
-				u.Outputs++
-				u.Bytes += e.Bytes()
-			}
-		}
+		sum.count(m.Outputs)
 		return nil
 	})
+	u.Outputs, u.Bytes = sum.Outputs, sum.Bytes
 	return u, err
 }
 
+// maxListed is how many outputs of one place are looked at: what is beyond is left to whoever computes it again. It
+// bounds the memory that a catalog takes, whatever it holds.
+const maxListed = 250_000
+
 // Stored calls each for every output of a place that is there with both of its objects and in the sizes that its
-// manifest says, and is not settled. It lists the bucket once per shuffle.
+// manifest says, and is not settled. It lists the bucket once per shuffle, and keeps the objects of one shuffle in
+// memory at a time. The manifest that each gets has no outputs.
 func (c *Catalog) Stored(ctx context.Context, p Place, layout Layout, each func(*Manifest, Entry) error) error {
 	settled, bad := c.Settled(ctx, p)
 	if bad != nil && !errors.Is(bad, ErrBadDocument) {
 		return bad
 	}
-	there := map[int]map[string]int64{} // by shuffle: sizes by key
-	seen := map[Ref]bool{}
+	byShuffle, err := c.listed(ctx, p, settled)
+	if err != nil && !errors.Is(err, ErrBadDocument) {
+		return err
+	}
+	bad = errors.Join(bad, err)
+	for _, shuffle := range slices.Sorted(maps.Keys(byShuffle)) {
+		list := byShuffle[shuffle]
+		delete(byShuffle, shuffle)
+		if err := c.whole(ctx, p, list, layout, each); err != nil {
+			return errors.Join(err, bad)
+		}
+	}
+	return bad
+}
+
+// listing is an entry and the manifest that it stands in.
+type listing struct {
+	Entry
+	in *Manifest // without its outputs
+}
+
+// listed are the entries of a place that are not settled, by shuffle.
+func (c *Catalog) listed(ctx context.Context, p Place, settled map[Ref]bool) (map[int][]listing, error) {
+	byShuffle := map[int][]listing{}
+	n := 0
 	err := c.Manifests(ctx, p, func(m *Manifest) error {
+		head := *m
+		head.Outputs = nil
 		for _, e := range m.Outputs {
-			if seen[e.Ref] || settled[e.Ref] {
+			if settled[e.Ref] {
 				continue
 			}
-			sizes, err := c.shuffle(ctx, there, e.In(p.App), layout)
-			if err != nil {
-				return err
+			if n++; n > maxListed {
+				return fmt.Errorf("%v: %w: it lists more than %d outputs, the others are not looked at", p, ErrBadDocument, maxListed)
 			}
-			if !e.isIn(sizes, p.App, layout) {
-				continue
-			}
-			seen[e.Ref] = true
-			if err := each(m, e); err != nil {
-				return err
-			}
+			byShuffle[e.Shuffle] = append(byShuffle[e.Shuffle], listing{e, &head})
 		}
 		return nil
 	})
-	return errors.Join(err, bad)
+	return byShuffle, err
 }
 
-// shuffle lists the objects of an output's shuffle, once.
-func (c *Catalog) shuffle(ctx context.Context, there map[int]map[string]int64, id migrate.OutputID, layout Layout) (map[string]int64, error) {
-	if sizes, known := there[id.Shuffle]; known {
-		return sizes, nil
+// whole calls each for the entries of one shuffle that lie in the bucket.
+func (c *Catalog) whole(ctx context.Context, p Place, list []listing, layout Layout, each func(*Manifest, Entry) error) error {
+	sizes := map[string]int64{} // of what is listed; -1: not seen in the bucket
+	for _, l := range list {
+		data, index := layout(l.In(p.App))
+		sizes[data], sizes[index] = -1, -1
 	}
-	sizes := map[string]int64{}
-	_, index := layout(id)
+	_, index := layout(list[0].In(p.App))
 	err := c.bucket.List(ctx, shuffleFolder(index), func(o bucket.Object) error {
-		sizes[o.Key] = o.Size
+		if _, listed := sizes[o.Key]; listed {
+			sizes[o.Key] = o.Size
+		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	there[id.Shuffle] = sizes
-	return sizes, nil
+	seen := map[Ref]bool{}
+	for _, l := range list {
+		if seen[l.Ref] || !l.isIn(sizes, p.App, layout) {
+			continue
+		}
+		seen[l.Ref] = true
+		if err := each(l.in, l.Entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shuffleFolder is <application>/<shuffle>/ of a key: what the two layouts of Spark have in common.
@@ -135,37 +168,50 @@ const removeParallel = 8
 // bucket stays. A manifest that can't be understood stays, with all that it may list. After an error the rest is still
 // there and can be removed by another call.
 func (c *Catalog) Remove(ctx context.Context, p Place, layout Layout, dryRun bool) (Removed, error) {
-	var sum Removed
-	seen := map[Ref]bool{}
+	var sum tally
+	var done []string // manifests; one that is written meanwhile is not among them
 	bad := c.Manifests(ctx, p, func(m *Manifest) error {
+		sum.count(m.Outputs)
+		done = append(done, m.key)
 		if dryRun {
-			sum.count(m.Outputs, seen)
 			return nil
 		}
-		if err := c.removeOutputs(ctx, p.App, m.Outputs, layout); err != nil {
-			return err
-		}
-		sum.count(m.Outputs, seen)
-		return nil
+		return c.removeOutputs(ctx, p.App, m.Outputs, layout)
 	})
 	if bad != nil || dryRun {
-		return sum, bad
+		return sum.Removed, bad
 	}
-	for _, kind := range []string{kindClaim, kindSettled, kindManifest} {
-		if err := c.removeDocuments(ctx, p, kind); err != nil {
-			return sum, err
+	for _, kind := range []string{kindSettled, kindSeen, kindClaim} {
+		keys, err := c.keys(ctx, p, kind)
+		if err != nil {
+			return sum.Removed, err
+		}
+		if err := c.delete(ctx, keys); err != nil {
+			return sum.Removed, err
 		}
 	}
-	return sum, nil
+	return sum.Removed, c.delete(ctx, done)
 }
 
-func (r *Removed) count(entries []Entry, seen map[Ref]bool) {
+// tally adds up outputs, each once. Beyond maxListed it takes those for new that it has seen.
+type tally struct {
+	Removed
+	seen map[Ref]bool
+}
+
+func (t *tally) count(entries []Entry) {
+	if t.seen == nil {
+		t.seen = map[Ref]bool{}
+	}
 	for _, e := range entries {
-		if !seen[e.Ref] {
-			seen[e.Ref] = true
-			r.Outputs++
-			r.Bytes += e.Bytes()
+		if t.seen[e.Ref] {
+			continue
 		}
+		if len(t.seen) < maxListed {
+			t.seen[e.Ref] = true
+		}
+		t.Outputs++
+		t.Bytes += e.Bytes()
 	}
 }
 
@@ -184,15 +230,16 @@ func (c *Catalog) removeOutputs(ctx context.Context, app string, entries []Entry
 	return g.Wait()
 }
 
-func (c *Catalog) removeDocuments(ctx context.Context, p Place, kind string) error {
+func (c *Catalog) keys(ctx context.Context, p Place, kind string) ([]string, error) {
 	var keys []string
 	err := c.documents(ctx, p.folder()+kind+"-", func(d document) error {
 		keys = append(keys, d.key)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
+	return keys, err
+}
+
+func (c *Catalog) delete(ctx context.Context, keys []string) error {
 	for _, key := range keys {
 		if err := c.bucket.Delete(ctx, key); err != nil {
 			return err

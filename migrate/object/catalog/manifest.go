@@ -66,6 +66,8 @@ type Manifest struct {
 
 	// Written is when the storage took it, by the storage's clock.
 	Written time.Time `json:"-"`
+
+	key string // of the object that it was read from
 }
 
 // Place is where a manifest belongs.
@@ -145,7 +147,7 @@ func (c *Catalog) manifest(ctx context.Context, d document) (*Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", d.key, ErrBadDocument, err)
 	}
-	m.Written = d.at
+	m.Written, m.key = d.at, d.key
 	return m, nil
 }
 

@@ -61,6 +61,9 @@ func settledBy(data []byte, done map[Ref]bool) error {
 		return fmt.Errorf("version %d with %d outputs", s.Version, len(s.Outputs))
 	}
 	for _, r := range s.Outputs {
+		if len(done) >= maxListed && !done[r] {
+			return fmt.Errorf("more than %d outputs are settled", maxListed)
+		}
 		done[r] = true
 	}
 	return nil
