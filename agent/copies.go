@@ -151,7 +151,9 @@ func (a *Agent) properties(ctx context.Context, e executor.Executor) (map[string
 }
 
 // costsLimit bounds what every node's mirror asks for: some 2 KB for each task, the longest of the newest stages.
-var costsLimit = driver.TaskLimit{Stages: 2, Tasks: 500, Time: 3 * time.Second}
+func costsLimit() driver.TaskLimit {
+	return driver.TaskLimit{Stages: 2, Tasks: 500, Time: 3 * time.Second}
+}
 
 const costsTime = 10 * time.Second
 
@@ -164,7 +166,7 @@ func (a *Agent) taskCosts(ctx context.Context, e executor.Executor) map[int64]ti
 		return nil
 	}
 	defer rest.Close()
-	tasks, err := rest.TaskCosts(ctx, costsLimit)
+	tasks, err := rest.TaskCosts(ctx, costsLimit())
 	if err != nil {
 		a.log.Debug("task list not available", zap.Error(err))
 	}
