@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// BodyError says that a body could not be read as it was described.
+// BodyError says that a body could not be read as it was described, or that a range is not within an object.
 type BodyError struct{ Err error }
 
 func (e *BodyError) Error() string { return e.Err.Error() }

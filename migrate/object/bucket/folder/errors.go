@@ -9,12 +9,6 @@ import (
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
 )
 
-// bodyError is an error of a body, or a range that is not within an object.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return e.err.Error() }
-func (e *bodyError) Unwrap() error { return e.err }
-
 var errNoFolder = errors.New("there is no such folder: make it, or mount it, on every node")
 
 // notThere marks the root itself as missing, which is another thing than a missing object.
@@ -26,7 +20,7 @@ func notThere(err error) error {
 }
 
 func kindOf(err error) bucket.Kind {
-	var body *bodyError
+	var body *bucket.BodyError
 	switch {
 	case errors.As(err, &body):
 		return bucket.BadBody

@@ -54,7 +54,7 @@ func (b *Bucket) write(w *bucket.Watchdog, temp string, body bucket.Body) error 
 	source := w.Body(body)
 	_, err = io.CopyBuffer(struct{ io.Writer }{f}, source.Section(0, size), make([]byte, min(max(size, 1), copyBuffer)))
 	if failed := source.Err(); failed != nil && w.Context().Err() == nil {
-		return &bodyError{failed}
+		return &bucket.BodyError{Err: failed}
 	}
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func (b *Bucket) Get(ctx context.Context, key string, offset, length int64) (io.
 		}
 		if offset < 0 || length < 0 || offset+length > size {
 			f.Close()
-			return &bodyError{fmt.Errorf("%d bytes from %d on are not within the object's %d", length, offset, size)}
+			return &bucket.BodyError{Err: fmt.Errorf("%d bytes from %d on are not within the object's %d", length, offset, size)}
 		}
 		opened <- &reader{b: b, ctx: ctx, key: key, file: f, section: io.NewSectionReader(f, offset, length), left: length}
 		return nil

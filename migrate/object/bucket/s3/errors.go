@@ -17,17 +17,11 @@ import (
 
 const regionHeader = "X-Amz-Bucket-Region"
 
-// bodyError is an error of the body that was to be sent, or of the range that was asked for.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return e.err.Error() }
-func (e *bodyError) Unwrap() error { return e.err }
-
 // classify finds the kind of an error, and what an operator should know beside its text.
 func classify(err error) (kind bucket.Kind, why string) {
 	var (
 		known  *bucket.Error
-		body   *bodyError
+		body   *bucket.BodyError
 		creds  *credentialsError
 		cert   *tls.CertificateVerificationError
 		dns    *net.DNSError

@@ -51,7 +51,7 @@ func (b *Bucket) open(ctx context.Context, key string, in *s3.GetObjectInput, le
 	out, err := b.client.GetObject(w.Context(), in)
 	if err == nil && length > 0 && aws.ToInt64(out.ContentLength) != length {
 		out.Body.Close()
-		err = &bodyError{fmt.Errorf("the object has only %d of these %d bytes", aws.ToInt64(out.ContentLength), length)}
+		err = &bucket.BodyError{Err: fmt.Errorf("the object has only %d of these %d bytes", aws.ToInt64(out.ContentLength), length)}
 	}
 	if err != nil {
 		w.Stop()

@@ -89,18 +89,18 @@ func (u *upload) part(ctx context.Context, number int32, offset, length int64) (
 	part := types.CompletedPart{PartNumber: &number}
 	err := u.b.call(ctx, "put", u.key, func(w *bucket.Watchdog) error {
 		source := w.Body(u.body)
-		sum, err := checksum(source, offset, length)
+		sum, content, err := u.b.checksum(source, offset, length)
 		if err != nil {
 			return err
 		}
 		out, err := u.b.client.UploadPart(w.Context(), &s3.UploadPartInput{
 			Bucket: u.b.name, Key: &u.name, UploadId: u.id, PartNumber: &number,
-			Body: source.Section(offset, length), ContentLength: &length, ChecksumCRC32C: sum,
+			Body: content, ContentLength: &length, ChecksumCRC32C: sum,
 		})
 		if err == nil {
 			part.ETag, part.ChecksumCRC32C = out.ETag, sum
 		}
-		return bodyOf(source, err)
+		return source.Explain(err)
 	})
 	if err != nil {
 		err = fmt.Errorf("part %d: %w", number, err)

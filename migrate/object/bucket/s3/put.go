@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -34,17 +35,17 @@ func (b *Bucket) Put(ctx context.Context, key string, body bucket.Body, o bucket
 
 func (b *Bucket) put(w *bucket.Watchdog, name string, body bucket.Body, o bucket.PutOptions) error {
 	source := w.Body(body)
-	sum, err := checksum(source, 0, body.Size())
+	sum, content, err := b.checksum(source, 0, body.Size())
 	if err != nil {
 		return err
 	}
 	in := &s3.PutObjectInput{
-		Bucket: b.name, Key: &name, Body: source.Section(0, body.Size()), ContentLength: aws.Int64(body.Size()), ChecksumCRC32C: sum,
+		Bucket: b.name, Key: &name, Body: content, ContentLength: aws.Int64(body.Size()), ChecksumCRC32C: sum,
 		ServerSideEncryption: types.ServerSideEncryption(b.settings.Encryption.Algorithm), SSEKMSKeyId: b.encryptionKey(),
 		IfNoneMatch: ifNoneMatch(o),
 	}
 	_, err = b.client.PutObject(w.Context(), in, once(o))
-	return bodyOf(source, err)
+	return source.Explain(err)
 }
 
 func (b *Bucket) encryptionKey() *string {
@@ -71,25 +72,17 @@ func once(o bucket.PutOptions) func(*s3.Options) {
 	}
 }
 
-// bodyOf prefers the reason why a body could not be read to what the client made of it.
-func bodyOf(source *bucket.Source, err error) error {
-	if failed := source.Err(); err != nil && failed != nil {
-		return &bodyError{failed}
-	}
-	return err
-}
-
-// checksum is the CRC32C of a part of the body, in the form of S3's headers. It is sent with the request, so that
-// the server refuses what differs; computing it here, before, makes the body readable twice, which it is, and keeps
-// the SDK from holding parts in memory.
-func checksum(source *bucket.Source, offset, length int64) (*string, error) {
-	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	n, err := io.Copy(h, source.Section(offset, length))
-	if err == nil && n < length {
-		err = io.ErrUnexpectedEOF
-	}
+// checksum is the CRC32C of a part of the body, in the form of S3's headers, with what is to be sent. It goes with the
+// request, so that the server refuses what differs; computed here, before, it keeps the SDK from holding parts in memory.
+func (b *Bucket) checksum(source *bucket.Source, offset, length int64) (*string, io.ReadSeeker, error) {
+	h := crc32.New(b.castagnoli)
+	content, err := source.Digest(h, offset, length, &b.buffers)
 	if err != nil {
-		return nil, bodyOf(source, err)
+		return nil, nil, err
 	}
-	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, h.Sum32()))), nil
+	sum := aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, h.Sum32())))
+	if content != nil {
+		return sum, bytes.NewReader(content), nil
+	}
+	return sum, source.Section(offset, length), nil
 }

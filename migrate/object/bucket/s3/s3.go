@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/url"
 	"sync"
 	"time"
@@ -31,6 +32,9 @@ type Bucket struct {
 	forget   func()  // throws away credentials that were refused
 	idle     func()  // closes connections that nobody uses
 	aborts   sync.WaitGroup
+
+	buffers    bucket.Buffers
+	castagnoli *crc32.Table
 }
 
 var _ bucket.Bucket = (*Bucket)(nil)
@@ -38,7 +42,9 @@ var _ bucket.Bucket = (*Bucket)(nil)
 // Open makes a client. Credentials are looked for when they are first needed; the region now, when neither the
 // settings nor the environment say it and the endpoint is Amazon's.
 func Open(ctx context.Context, o Options) (*Bucket, error) {
-	b := &Bucket{place: o.Place, settings: o.Settings.Defaults(), name: aws.String(o.Place.Authority)}
+	b := &Bucket{
+		place: o.Place, settings: o.Settings.Defaults(), name: aws.String(o.Place.Authority), castagnoli: crc32.MakeTable(crc32.Castagnoli),
+	}
 	if o.Place.Authority == "" {
 		return nil, b.place.Fail("open", "", bucket.Misplaced, errors.New("want "+o.Place.Scheme+"://bucket/prefix"))
 	}
