@@ -27,7 +27,14 @@ func deadline(t *testing.T, d time.Duration) context.Context {
 // cluster starts a cluster that ends with the test; the files of a failed test are kept.
 func cluster(t *testing.T, version string) *lab.Cluster {
 	t.Helper()
-	c, err := lab.Start(deadline(t, 10*time.Minute), lab.Options{Spark: version, Log: t.Output()})
+	return clusterWith(t, lab.Options{Spark: version})
+}
+
+// clusterWith is cluster with more options.
+func clusterWith(t *testing.T, o lab.Options) *lab.Cluster {
+	t.Helper()
+	o.Log = t.Output()
+	c, err := lab.Start(deadline(t, 10*time.Minute), o)
 	must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() || os.Getenv("LIFEBOAT_KEEP") != "" {

@@ -60,6 +60,35 @@ func TestOrder(t *testing.T) {
 	wantSent(t, m, sent(m)[0], sent(m)[1], 0, 6, 3, 2, 1)
 }
 
+// TestSlots: a destination can have a number of slots of its own; and what is neither saved nor lost is pending.
+func TestSlots(t *testing.T) {
+	url := migrate.Target{URL: "s3a://bucket"}
+	store, peer := migratetest.NewMemory(url, migratetest.Takes(sec, 0)), memory("1", migratetest.Takes(sec, 0))
+	slots := func(t migrate.Target) int {
+		if t == url {
+			return 2
+		}
+		return 0
+	}
+	run(t, time.Minute, migrate.Options{InFlight: 4, Slots: slots}, func(l *lab) {
+		l.SetDestinations(destinations(store, peer))
+		l.Add(outputs(20, 10)...)
+		time.Sleep(1500 * ms)
+		if n := len(l.Pending()); n != 14 {
+			t.Errorf("%d outputs are pending, want 14", n)
+		}
+		l.settled(nil)
+		if n := len(l.Pending()); n != 0 {
+			t.Errorf("%d outputs are pending after all", n)
+		}
+	})
+	for m, want := range map[*migratetest.Memory]int{store: 2, peer: 4} {
+		if _, most := m.Busy(); most != want {
+			t.Errorf("%d in flight to %v, want %d", most, m.Target(), want)
+		}
+	}
+}
+
 // TestSpreads: a queue shorter than the slots is spread over all destinations.
 func TestSpreads(t *testing.T) {
 	run(t, time.Minute, migrate.Options{}, func(l *lab) {

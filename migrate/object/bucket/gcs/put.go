@@ -50,7 +50,7 @@ type upload struct {
 func (b *Bucket) put(ctx context.Context, name string, body bucket.Body, o bucket.PutOptions) error {
 	u := upload{body: body, size: body.Size(), query: url.Values{"fields": {resourceFields}}}
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	w := bucket.Watch(ctx, b.limits(u.size))
+	w := bucket.Watch(ctx, b.settings)
 	defer w.Stop()
 	read, err := w.Body(body).Digest(sum, 0, u.size, &b.buffers)
 	if err != nil {
@@ -202,16 +202,11 @@ func (b *Bucket) session(ctx context.Context, u upload) (string, error) {
 	return location.String(), nil
 }
 
-// limits are those of what is as many parts in one.
-func (b *Bucket) limits(size int64) bucket.Settings {
-	s := b.settings
-	s.Timeout *= time.Duration(size/s.PartSize + 1)
-	return s
-}
-
 // rest sends what comes from offset on. If the service has taken only a part of it, next is where to go on.
 func (b *Bucket) rest(ctx context.Context, u upload, session string, offset int64) (next int64, done bool, err error) {
-	w := bucket.Watch(ctx, b.limits(u.size-offset))
+	limits := b.settings
+	limits.Timeout *= time.Duration((u.size-offset)/b.settings.PartSize + 1) // it is as many parts in one
+	w := bucket.Watch(ctx, limits)
 	defer w.Stop()
 	src := w.Body(u.body)
 	resp, err := b.send(w.Context(), &call{
