@@ -134,6 +134,15 @@ func codeOf(err error) string {
 	return api.ErrorCode()
 }
 
+// spoiled says that what arrived was not what was sent.
+func spoiled(err error) bool {
+	switch codeOf(err) {
+	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody":
+		return true
+	}
+	return false
+}
+
 // stale says that credentials were refused that new ones might replace.
 func stale(err error) bool {
 	switch codeOf(err) {

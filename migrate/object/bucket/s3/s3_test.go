@@ -169,6 +169,21 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
+// TestSpoiled: what was spoiled on its way is sent again.
+func TestSpoiled(t *testing.T) {
+	var n atomic.Int64
+	b := client(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) < 3 {
+			answer{400, "BadDigest", nil}.ServeHTTP(w, r)
+			return
+		}
+		answer{200, "", nil}.ServeHTTP(w, r)
+	}), bucket.Settings{})
+	if err := put(t.Context(), b, bucket.PutOptions{}); err != nil || n.Load() != 3 {
+		t.Errorf("%v after %d requests", err, n.Load())
+	}
+}
+
 // TestConflict: another writer of the same key is at work, and has won in the end.
 func TestConflict(t *testing.T) {
 	var n atomic.Int64

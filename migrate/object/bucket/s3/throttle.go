@@ -11,15 +11,16 @@ import (
 )
 
 const (
-	// throttleTries is how often one request is sent to a storage that asks for fewer.
-	throttleTries = 4
-	firstPause    = 200 * time.Millisecond
+	// tries is how often one request is sent to a storage that asks for fewer of them, or gets it spoiled.
+	tries      = 4
+	firstPause = 200 * time.Millisecond
 	// longestPause caps also what the storage asks for.
 	longestPause = 10 * time.Second
 )
 
-// again repeats a request that was throttled, after the time that the storage asked for or a growing one of its own,
-// and one that met another writer of the same key.
+// again repeats a request that was throttled, after the time that the storage asked for or a growing one of its own. It
+// also repeats one that met another writer of the same key, and one whose body was spoiled on its way: of a large
+// object that is one part.
 func (b *Bucket) again(ctx context.Context, request func() error) error {
 	pause := &backoff.ExponentialBackOff{
 		InitialInterval: firstPause, MaxInterval: longestPause, Multiplier: 2, RandomizationFactor: 0.3,
@@ -27,7 +28,7 @@ func (b *Bucket) again(ctx context.Context, request func() error) error {
 	pause.Reset()
 	for try := 1; ; try++ {
 		err := request()
-		if err == nil || try == throttleTries || bucket.KindOf(err) != bucket.Throttled && codeOf(err) != conflict {
+		if err == nil || try == tries || bucket.KindOf(err) != bucket.Throttled && codeOf(err) != conflict && !spoiled(err) {
 			return err
 		}
 		d := pause.NextBackOff()
