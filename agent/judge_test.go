@@ -197,7 +197,9 @@ func TestWithdrawalLeavesANarrowerNotice(t *testing.T) {
 
 // TestDuplicateFromASecondSource after the rescue: nobody is left, so there is nothing to do and to report.
 func TestDuplicateFromASecondSource(t *testing.T) {
-	s, app, _, _ := usual(t, 3)
+	s, _, _, _ := usual(t, 3)
+	second := s.app("app-2")
+	second.peer("2", "node-b")
 	d := s.daemon()
 	s.send(notice("spot", 30*time.Second))
 	saved(t, s.report(1), 3)
@@ -208,8 +210,7 @@ func TestDuplicateFromASecondSource(t *testing.T) {
 	s.daemon() // a restart forgets nothing
 	s.send(notice("taint", 25*time.Second))
 	s.leadsTo("taint", NoticeRepeated)
-	late := app.member("9", plain) // a new one is no duplicate
-	late.commits(20, 2, 100)
+	second.member("9", plain).commits(20, 2, 100) // what is new here is no duplicate
 	s.send(notice("again", 25*time.Second))
 	saved(t, s.report(2), 2)
 }
