@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +38,10 @@ const (
 	lookTrouble, lookTroubleMax = 5 * time.Second, 10 * time.Minute
 	// failedMax is the longest pause before what could not be salvaged is tried again.
 	failedMax = time.Hour
-	// salvageLook bounds one look at the driver, catalogLook one at the list of nodes in the catalog.
-	salvageLook, catalogLook = 10 * time.Second, time.Minute
+	// salvageLook bounds one look at the driver.
+	salvageLook = 10 * time.Second
+	// executorsMost is of how many executors of one node it is remembered that they wrote something.
+	executorsMost = 1000
 	// salvageMost is how many outputs one salvage adopts at most: the next one goes on.
 	salvageMost = 20_000
 )
@@ -123,7 +126,7 @@ func (l *lookout) end() {
 // watch looks out for one application until ctx ends, or until it turns out that there is no object storage for it: the
 // driver hears nothing more of it then.
 func (l *lookout) watch(ctx context.Context, e executor.Executor) {
-	w := &appLookout{lookout: l, executor: e, log: l.log.With(zap.String("app", e.App)), failed: map[catalog.Place]failed{}}
+	w := l.forApp(e)
 	defer w.close()
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval = lookTrouble, lookTroubleMax
@@ -160,12 +163,20 @@ type appLookout struct {
 	noted  time.Time // when the catalog was last told that the application lives
 	note   string    // its key
 	failed map[catalog.Place]failed
+	sights map[catalog.Place]*sighting
 }
 
 // failed is a place whose salvage left something that it could not make count.
 type failed struct {
 	times int
 	next  time.Time
+}
+
+func (l *lookout) forApp(e executor.Executor) *appLookout {
+	return &appLookout{
+		lookout: l, executor: e, log: l.log.With(zap.String("app", e.App)),
+		failed: map[catalog.Place]failed{}, sights: map[catalog.Place]*sighting{},
+	}
 }
 
 func (w *appLookout) close() {
@@ -327,11 +338,58 @@ func (w *appLookout) turn(alive []string) (close bool, every time.Duration) {
 	return false, lookSeldom + list*time.Duration(len(alive))
 }
 
+// sighting is what is known of one node's part of the catalog, so that it is not read in vain.
+type sighting struct {
+	newest    time.Time       // manifest, by the storage's clock
+	executors map[string]bool // whose outputs it may list
+	nothing   string          // as situation, when nothing was left to salvage
+}
+
+// situation is what a salvage of the place depends on; "" when all its executors live.
+func (s *sighting) situation(alive []string) string {
+	var dead []string
+	for id := range s.executors {
+		if !has(alive, id) {
+			dead = append(dead, id)
+		}
+	}
+	if len(dead) == 0 {
+		return ""
+	}
+	slices.Sort(dead)
+	return s.newest.Format(time.RFC3339Nano) + " " + strings.Join(dead, ",")
+}
+
+// survey reads what is new in the catalog of the application.
+func (w *appLookout) survey(ctx context.Context) ([]catalog.Place, error) {
+	ctx, cancel := context.WithTimeout(ctx, salvageTime)
+	defer cancel()
+	of := func(p catalog.Place) *sighting {
+		if w.sights[p] == nil {
+			w.sights[p] = &sighting{executors: map[string]bool{}}
+		}
+		return w.sights[p]
+	}
+	since := func(p catalog.Place) time.Time { return of(p).newest }
+	return w.copies.catalog.Fresh(ctx, w.executor.App, since, func(m *catalog.Manifest) {
+		s := of(m.Place())
+		if m.Written.After(s.newest) {
+			s.newest = m.Written
+		}
+		for _, x := range m.Executors[:min(len(m.Executors), executorsMost)] {
+			s.executors[x.ID] = true
+		}
+		for _, e := range m.Outputs {
+			if e.Executor != "" && len(s.executors) < executorsMost {
+				s.executors[e.Executor] = true
+			}
+		}
+	})
+}
+
 // salvage reads the catalog and adopts what dead executors have left there. all is false when something is left to do soon.
 func (w *appLookout) salvage(ctx context.Context, alive []string) (all bool, err error) {
-	within, cancel := context.WithTimeout(ctx, catalogLook)
-	places, err := w.copies.catalog.Places(within, w.executor.App)
-	cancel()
+	places, err := w.survey(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -341,9 +399,16 @@ func (w *appLookout) salvage(ctx context.Context, alive []string) (all bool, err
 	all = true
 	dead := func(id string) bool { return !has(alive, id) }
 	for _, p := range places {
-		done, err := w.salvagePlace(ctx, p, dead)
+		now := w.sights[p].situation(alive)
+		if now == "" || now == w.sights[p].nothing {
+			continue
+		}
+		done, nothing, err := w.salvagePlace(ctx, p, dead)
 		if err != nil {
 			return false, err
+		}
+		if nothing {
+			w.sights[p].nothing = now
 		}
 		all = all && done
 	}
@@ -364,25 +429,26 @@ func (w *appLookout) noteLife(ctx context.Context) {
 	w.note, w.noted = note, time.Now()
 }
 
-// salvagePlace adopts what one node has left. Whoever gets the claim does it, and nobody waits for it.
-func (w *appLookout) salvagePlace(ctx context.Context, p catalog.Place, dead deadly) (done bool, err error) {
+// salvagePlace adopts what one node has left. Whoever gets the claim does it, and nobody waits for it. nothing says that there is
+// nothing to salvage.
+func (w *appLookout) salvagePlace(ctx context.Context, p catalog.Place, dead deadly) (done, nothing bool, err error) {
 	if time.Now().Before(w.failed[p].next) {
-		return true, nil
+		return true, false, nil
 	}
 	c := w.copies.catalog
 	s := newSalvage(w.copies.app)
 	ctx, cancel := context.WithTimeout(ctx, salvageTime)
 	defer cancel()
 	if err := s.add(ctx, c, p, dead); err != nil || len(s.outputs) == 0 {
-		return err == nil, err
+		return err == nil, err == nil, err
 	}
 	if !w.begin(cancel) {
-		return false, nil
+		return false, false, nil
 	}
 	defer w.end()
 	ours, err := c.Claim(ctx, p, w.salvageClaim(), claimTime)
 	if err != nil || !ours {
-		return err == nil, err // others do it, or look again when their claim has expired
+		return err == nil, false, err // others do it, or look again when their claim has expired
 	}
 	defer giveUpClaim(ctx, c, p, w.salvageClaim())
 	defer holdOn(ctx, c, p, w.salvageClaim(), w.log)()
@@ -390,7 +456,7 @@ func (w *appLookout) salvagePlace(ctx context.Context, p catalog.Place, dead dea
 	rep, err := w.adopt(ctx, c, s, SalvageRequest{App: p.App, Deadline: deadline})
 	w.logAdopted(p.App, rep, err)
 	w.remember(p, rep)
-	return len(s.outputs) < salvageMost, err
+	return len(s.outputs) < salvageMost, false, err
 }
 
 // remember puts off a place where something was lost, each time for longer: it may be for good.

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/migrate/object/catalog"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
@@ -94,7 +92,7 @@ func TestClaimedPlacesAreLeftAlone(t *testing.T) {
 	d.mu.Lock()
 	e := d.seen[0]
 	d.mu.Unlock()
-	w := &appLookout{lookout: d.lookout, executor: e, log: zap.NewNop(), failed: map[catalog.Place]failed{}}
+	w := d.lookout.forApp(e)
 	defer w.close()
 	must(t, w.openStorage(t.Context()))
 	c.dying.set(func(x *sparkExecutor) { x.unknown = true }) // or it would be one to give copies to
@@ -102,7 +100,7 @@ func TestClaimedPlacesAreLeftAlone(t *testing.T) {
 	dead := func(id string) bool { return id == "1" }
 	salvage := func(wantDone bool, want int) {
 		t.Helper()
-		done, err := w.salvagePlace(t.Context(), p, dead)
+		done, _, err := w.salvagePlace(t.Context(), p, dead)
 		if err != nil || done != wantDone || c.given() != want {
 			t.Errorf("done %v, %v, %d outputs sent; want %v and %d", done, err, c.given(), wantDone, want)
 		}
@@ -150,5 +148,44 @@ func TestWhatCannotBeSalvagedIsPutOff(t *testing.T) {
 	last := time.Until(w.failed[p].next)
 	if first > lookAgain || first < lookAgain/2 || last > failedMax || last < failedMax/2 {
 		t.Errorf("pauses of %v, then %v", first, last)
+	}
+}
+
+// TestNothingIsReadInVain: a place is read again only when something has been added to it, or somebody else has died.
+func TestNothingIsReadInVain(t *testing.T) {
+	c := newCopyStage(t, 3)
+	c.cfg.Objects.Salvage = false
+	d := c.daemon()
+	c.until("copied", func() bool { return c.copied() == 3 })
+	c.until("seen", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.seen) == 2 })
+	d.mu.Lock()
+	w := d.lookout.forApp(d.seen[0])
+	d.mu.Unlock()
+	defer w.close()
+	must(t, w.openStorage(t.Context()))
+	p := catalog.Place{App: "app-1", Node: home}
+	look := func(alive ...string) string {
+		t.Helper()
+		if _, err := w.salvage(t.Context(), alive); err != nil {
+			t.Fatal(err)
+		}
+		return w.sights[p].nothing
+	}
+	c.dying.set(func(x *sparkExecutor) { x.unknown = true })
+	if look("1", "2", "5") != "" || c.given() != 0 {
+		t.Error("salvaged while all live")
+	}
+	look("2", "5")
+	if c.given() != 3 {
+		t.Errorf("%d outputs were sent", c.given())
+	}
+	first := look("2", "5")
+	if first == "" || look("2", "5") != first {
+		t.Error("it is not remembered that nothing is left")
+	}
+	c.dying.commits(10, 1, 50)
+	c.until("copied", func() bool { return c.copied() == 4 })
+	if look("2", "5"); c.given() != 4 {
+		t.Error("what was added later was not salvaged")
 	}
 }

@@ -1,5 +1,6 @@
 // Command bench measures, in one run on this machine, how Lifeboat and Spark's own BlockManagerDecommissioner
-// carry the same map outputs off the same executor, and how long after a notice is visible the agent acts on it. It stands outside the way of a rescue and holds the clock.
+// carry the same map outputs off the same executor, how long after a notice is visible the agent acts on it,
+// and what copies ahead cost a running job. It stands outside the way of a rescue and holds the clock.
 package main
 
 import (
@@ -40,6 +41,7 @@ type options struct {
 	idle    time.Duration
 	notices int
 	uploads string
+	mirrors int
 	only    string
 	cold    bool
 	keep    bool
@@ -57,7 +59,8 @@ func main() {
 	flag.DurationVar(&o.idle, "idle", 40*time.Second, "how long the idle agent is watched; 0: not at all")
 	flag.IntVar(&o.notices, "notices", 1000, "notices of each source whose reaction is measured; 0: none")
 	flag.StringVar(&o.uploads, "uploads", "2000x16KiB,200x1MiB,4x512MiB", "what is stored in an object storage")
-	flag.StringVar(&o.only, "only", "", "one part: moves, idle, notices or objects (which need no Spark); all when empty")
+	flag.IntVar(&o.mirrors, "mirrors", 8, "runs of a job with copies ahead, and as many without; 0: none")
+	flag.StringVar(&o.only, "only", "", "one part: moves, idle, mirror, notices or objects (which need no Spark); all when empty")
 	flag.BoolVar(&o.cold, "cold", false, "peers have never received a block before")
 	flag.BoolVar(&o.keep, "keep", false, "keep all files")
 	flag.BoolVar(&o.verbose, "v", false, "say how the clusters are started")
@@ -98,15 +101,16 @@ type bench struct {
 	idler     *idling
 	reactions []reaction
 	stored    []uploaded
+	aheads    []ahead
 }
 
 // all measures the parts that were asked for. Notices come last: they leave the machine warm.
 func (b *bench) all(ctx context.Context) (err error) {
 	wants := func(part string) bool { return b.only == "" || b.only == part }
-	if !slices.Contains([]string{"", "moves", "idle", "notices", "objects"}, b.only) {
-		return fmt.Errorf("-only %q: there are moves, idle, notices and objects", b.only)
+	if !slices.Contains([]string{"", "moves", "idle", "mirror", "notices", "objects"}, b.only) {
+		return fmt.Errorf("-only %q: there are moves, idle, mirror, notices and objects", b.only)
 	}
-	if wants("moves") || wants("idle") {
+	if wants("moves") || wants("idle") || wants("mirror") {
 		if b.binary, err = lab.Build(ctx, b.dir); err != nil {
 			return err
 		}
@@ -118,6 +122,11 @@ func (b *bench) all(ctx context.Context) (err error) {
 	}
 	if wants("idle") && b.idle > 0 {
 		if err := b.watchIdle(ctx); err != nil {
+			return err
+		}
+	}
+	if wants("mirror") && b.mirrors > 0 {
+		if err := b.watchMirror(ctx); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/lifeboat/lifeboat/providers/aws"
+
+	"github.com/lifeboat/lifeboat/agent/config"
 )
 
 // result compares one measure of both sides. Ratio is ours / other; medians of all runs, where the name does not say otherwise.
@@ -73,6 +75,9 @@ func (b *bench) results() []result {
 	}
 	b.addReactions(add)
 	b.uploadResults(add)
+	if with, without := b.times(config.MirrorAlways), b.times(config.MirrorOff); len(with) > 0 && len(without) > 0 {
+		add("job-with-mirror", "s", median(with), median(without), "the same job without copies ahead")
+	}
 	if b.idler != nil {
 		add("idle-rss", "MiB", float64(b.idler.rss)/(1<<20), goalRSS, "goal")
 		add("idle-cpu", "%", 100*b.idler.cpu, goalCPU, "goal")

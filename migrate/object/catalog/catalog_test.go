@@ -477,3 +477,36 @@ func TestCatalogWithoutEnd(t *testing.T) {
 		t.Errorf("%d outputs, %v", len(got[1]), err)
 	}
 }
+
+// TestFreshReadsManifestsOnce: whoever looks again and again is shown only what came since.
+func TestFreshReadsManifestsOnce(t *testing.T) {
+	b := &counting{Bucket: newBucket(t)}
+	c := New(b)
+	write(t, c, entry(1, 1, 10))
+	write(t, c, entry(1, 2, 10))
+	mustPut(t, b, place.folder()+"manifest-1-bad.json", []byte("{"))
+	if err := c.Settle(t.Context(), place, "r", []Ref{{1, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	newest := time.Time{}
+	fresh := func() (n int) {
+		t.Helper()
+		places, err := c.Fresh(t.Context(), app.ID, func(Place) time.Time { return newest }, func(m *Manifest) { n++ })
+		if err != nil || !slices.Equal(places, []Place{place}) {
+			t.Errorf("places %v, %v", places, err)
+		}
+		return n
+	}
+	if n := fresh(); n != 2 {
+		t.Errorf("%d manifests at first", n)
+	}
+	newest = time.Now()
+	if n := fresh(); n != 2 {
+		t.Errorf("%d of the last moment: a listing may be late", n)
+	}
+	newest = time.Now().Add(2 * freshOverlap)
+	b.gets = 0
+	if n := fresh(); n != 0 || b.gets != 0 {
+		t.Errorf("%d manifests that are old were read, in %d requests", n, b.gets)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/object/bucket"
 )
 
 // version of the documents. One of a later version is not read: it may mean something else.
@@ -136,6 +137,34 @@ func (c *Catalog) Manifests(ctx context.Context, p Place, each func(*Manifest) e
 		return each(m)
 	})
 	return errors.Join(append(bad, err)...)
+}
+
+// freshOverlap is how much later an object may turn up in a listing than its time says.
+const freshOverlap = time.Minute
+
+// Fresh lists an application's catalog once and calls each with the manifests that have come since, as far as since says for
+// their place, and with some that are a little older. Those that can't be understood are passed over. Whoever looks again and again reads
+// each manifest about once.
+func (c *Catalog) Fresh(ctx context.Context, app string, since func(Place) time.Time, each func(*Manifest)) ([]Place, error) {
+	var places []Place
+	err := c.documents(ctx, appFolder(app), func(d document) error {
+		if len(places) == 0 || places[len(places)-1] != d.place { // keys come in order
+			places = append(places, d.place)
+		}
+		if d.kind != kindManifest || d.at.Before(since(d.place).Add(-freshOverlap)) {
+			return nil
+		}
+		m, err := c.manifest(ctx, d)
+		switch {
+		case err == nil:
+			each(m)
+		case errors.Is(err, ErrBadDocument), bucket.KindOf(err) == bucket.NotFound:
+		default:
+			return err
+		}
+		return nil
+	})
+	return places, err
 }
 
 func (c *Catalog) manifest(ctx context.Context, d document) (*Manifest, error) {
