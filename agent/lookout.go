@@ -156,14 +156,16 @@ type appLookout struct {
 
 	rest   *driver.REST
 	copies *copies
-	alive  []string  // as the last look found it, sorted; nil before the first
-	read   []string  // who lived when the catalog was last read
-	readAt time.Time // zero: it is to be read at once
-	last   string    // the last trouble
-	noted  time.Time // when the catalog was last told that the application lives
-	note   string    // its key
-	failed map[catalog.Place]failed
-	sights map[catalog.Place]*sighting
+	alive  []string // as the last look found it, sorted; nil before the first
+	// confirms says that the next look comes early because the list had changed. Not each does: it may change all the time.
+	confirms bool
+	read     []string  // who lived when the catalog was last read
+	readAt   time.Time // zero: it is to be read at once
+	last     string    // the last trouble
+	noted    time.Time // when the catalog was last told that the application lives
+	note     string    // its key
+	failed   map[catalog.Place]failed
+	sights   map[catalog.Place]*sighting
 }
 
 // failed is a place whose salvage left something that it could not make count.
@@ -209,8 +211,11 @@ func (w *appLookout) look(ctx context.Context) (time.Duration, error) {
 		return every, nil
 	case before == nil:
 		return lookEvery, nil
-	case !slices.Equal(before, alive):
-		every = lookEvery // who is not listed now has to be missing once more
+	case w.confirms || slices.Equal(before, alive):
+		w.confirms = false
+	default: // who is not listed now has to be missing once more
+		w.confirms = true
+		every = lookEvery + time.Duration(len(alive))*lookPerEntry
 	}
 	// Whoever is in one of two lists lives: a driver's list is late when it has much to do.
 	listed := either(before, alive)

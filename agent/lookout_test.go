@@ -189,3 +189,29 @@ func TestNothingIsReadInVain(t *testing.T) {
 		t.Error("what was added later was not salvaged")
 	}
 }
+
+// TestListThatChangesAllTheTime: with dynamic allocation a large application's list is never the same twice. Then every second
+// look comes early, and no more.
+func TestListThatChangesAllTheTime(t *testing.T) {
+	c := newCopyStage(t, 3)
+	c.cfg.Objects.Salvage = false
+	d := c.daemon()
+	c.until("seen", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.seen) == 2 })
+	d.mu.Lock()
+	w := d.lookout.forApp(d.seen[0])
+	d.mu.Unlock()
+	defer w.close()
+	early := 0
+	for i := range 10 {
+		c.dying.set(func(x *sparkExecutor) { x.unknown = i%2 == 0 })
+		if _, err := w.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if w.confirms {
+			early++
+		}
+	}
+	if early != 5 {
+		t.Errorf("%d of 10 looks came early", early)
+	}
+}
