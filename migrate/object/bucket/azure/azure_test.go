@@ -277,7 +277,7 @@ func TestSignature(t *testing.T) {
 	}
 	defer b.Close()
 	_, err = b.Stat(t.Context(), "k")
-	wantKind(t, "the server is not trusted", err, bucket.Unavailable)
+	wantKind(t, "the server is not trusted", err, bucket.Misplaced)
 	if strings.Contains(err.Error(), "hidden") {
 		t.Error(err)
 	}

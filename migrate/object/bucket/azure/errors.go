@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"crypto/tls"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -96,6 +97,7 @@ func kindOf(err error) bucket.Kind {
 		body   *bucket.BodyError
 		denied *deniedError
 		name   *net.DNSError
+		cert   *tls.CertificateVerificationError
 	)
 	switch {
 	case err == nil:
@@ -106,7 +108,7 @@ func kindOf(err error) bucket.Kind {
 		return bucket.BadBody
 	case errors.As(err, &denied):
 		return bucket.Denied
-	case errors.As(err, &name) && name.IsNotFound: // no such account
+	case errors.As(err, &name) && name.IsNotFound, errors.As(err, &cert): // no such account, another server
 		return bucket.Misplaced
 	case !errors.As(err, &said):
 		return bucket.Unavailable

@@ -1,6 +1,7 @@
 package gcs
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,6 +118,7 @@ func kindOf(err error) bucket.Kind {
 		api     *apiError
 		body    *bucket.BodyError
 		name    *net.DNSError
+		cert    *tls.CertificateVerificationError
 		refused *oauth2.RetrieveError
 	)
 	switch {
@@ -131,7 +133,7 @@ func kindOf(err error) bucket.Kind {
 		}
 	case errors.Is(err, errCredentials):
 		return bucket.Denied
-	case errors.As(err, &name) && name.IsNotFound:
+	case errors.As(err, &name) && name.IsNotFound, errors.As(err, &cert):
 		return bucket.Misplaced
 	}
 	return bucket.Unavailable
