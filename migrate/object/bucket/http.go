@@ -101,6 +101,8 @@ func (d *Download) Read(p []byte) (int, error) {
 	if d.Left == 0 {
 		return 0, io.EOF
 	}
+	d.Watch.Wake()
+	defer d.Watch.Rest()
 	n, err := d.Body.Read(p[:min(int64(len(p)), d.Left)])
 	if n > 0 {
 		d.Watch.Moved()

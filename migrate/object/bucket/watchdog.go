@@ -32,6 +32,7 @@ type Watchdog struct {
 
 	mu     sync.Mutex
 	over   bool
+	rests  bool
 	next   *time.Timer
 	conn   syscall.RawConn // that carries the request, over HTTP/1
 	unsent int             // at the last look
@@ -69,6 +70,10 @@ func (w *Watchdog) look() {
 	if w.over {
 		return
 	}
+	if w.rests {
+		w.next.Reset(w.stall / looks)
+		return
+	}
 	unsent := socket.Unsent(w.conn)
 	if unsent < w.unsent {
 		w.Moved()
@@ -87,6 +92,23 @@ func (w *Watchdog) Context() context.Context { return w.ctx }
 
 // Moved says that there was progress.
 func (w *Watchdog) Moved() { w.moved.Store(int64(time.Since(w.epoch))) }
+
+// Rest says that nobody waits for the request now, as between two reads of an answer that is passed on to somebody slower:
+// until Wake it can't stall, and from now on it may take any time altogether.
+func (w *Watchdog) Rest() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rests = true
+	w.all.Stop()
+}
+
+// Wake says that somebody waits for the request again.
+func (w *Watchdog) Wake() {
+	w.Moved()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rests = false
+}
 
 // Stop ends the request's context.
 func (w *Watchdog) Stop() {

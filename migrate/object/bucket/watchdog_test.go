@@ -37,6 +37,27 @@ func TestWatchdogStalls(t *testing.T) {
 	})
 }
 
+// TestWatchdogRests: who reads slowly because he passes it on slowly waits for nobody.
+func TestWatchdogRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := Watch(t.Context(), Settings{Stall: time.Second, Timeout: time.Minute})
+		defer w.Stop()
+		for range 5 {
+			w.Rest()
+			<-time.After(time.Minute)
+			w.Wake()
+			<-time.After(900 * time.Millisecond)
+		}
+		if err := w.Context().Err(); err != nil {
+			t.Errorf("ended while nobody waited: %v", w.Explain(errClient))
+		}
+		<-w.Context().Done()
+		if err := w.Explain(errClient); !errors.Is(err, ErrStalled) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestWatchdogTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := Watch(t.Context(), Settings{Stall: time.Minute, Timeout: time.Second})

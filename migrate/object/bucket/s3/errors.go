@@ -163,15 +163,10 @@ func headerOf(err error, name string) string {
 }
 
 // retryAfter is what the server asked for.
-func retryAfter(err error) time.Duration { return parseRetryAfter(headerOf(err, "Retry-After")) }
-
-// parseRetryAfter reads seconds or a date (RFC 9110, 10.2.3); 0 for nothing that makes sense.
-func parseRetryAfter(v string) time.Duration {
-	if s, err := strconv.ParseUint(v, 10, 16); err == nil {
-		return time.Duration(s) * time.Second
+func retryAfter(err error) time.Duration {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
+		return 0
 	}
-	if at, err := http.ParseTime(v); err == nil {
-		return max(time.Until(at), 0)
-	}
-	return 0
+	return bucket.RetryAfter(answer.Response.Header)
 }

@@ -69,10 +69,9 @@ type reader struct {
 }
 
 func (r *reader) Read(p []byte) (int, error) {
+	r.w.Wake()
+	defer r.w.Rest()
 	n, err := r.body.Read(p)
-	if n > 0 {
-		r.w.Moved()
-	}
 	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}

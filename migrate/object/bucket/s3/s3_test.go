@@ -11,8 +11,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
 )
@@ -130,20 +131,6 @@ func TestThrottled(t *testing.T) {
 	if !errors.As(err, &e) || e.Kind != bucket.Throttled || e.RetryAfter != 5*time.Second || ctx.Err() != nil {
 		t.Errorf("%v", err)
 	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for v, want := range map[string]time.Duration{
-			"": 0, "7": 7 * time.Second, "-1": 0, "soon": 0, "99999999999": 0,
-			time.Now().Add(time.Minute).UTC().Format(http.TimeFormat): time.Minute,
-			time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat):  0,
-		} {
-			if got := parseRetryAfter(v); got != want {
-				t.Errorf("%q: %v, want %v", v, got, want)
-			}
-		}
-	})
 }
 
 // TestTrouble: a server in trouble is asked three times, but never for a second object where the first must be new.
@@ -278,5 +265,42 @@ func TestBrokenAnswer(t *testing.T) {
 	}
 	if _, err := b.Get(t.Context(), "k", 0, 50); err == nil || bucket.KindOf(err) != bucket.BadBody {
 		t.Errorf("another length than asked for: %v", err)
+	}
+}
+
+// doer answers instead of Amazon.
+type doer func(*http.Request) (*http.Response, error)
+
+func (d doer) Do(r *http.Request) (*http.Response, error) { return d(r) }
+
+// TestRegion: without any setting the bucket's region is what Amazon says to anybody.
+func TestRegion(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		header string
+		want   string
+		kind   bucket.Kind
+	}{
+		"public": {200, "eu-west-1", "eu-west-1", 0}, "private": {403, "eu-central-1", "eu-central-1", 0},
+		"moved": {301, "ap-south-1", "ap-south-1", 0}, "no such bucket": {404, "", "", bucket.Misplaced},
+		"in trouble": {500, "", "", bucket.Unavailable},
+	} {
+		b := &Bucket{place: bucket.Place{Scheme: "s3a", Authority: "b"}, name: aws.String("b"), forget: func() {}}
+		cfg := aws.Config{RetryMaxAttempts: 1, HTTPClient: doer(func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("Authorization") != "" || !strings.HasSuffix(r.URL.Host, ".amazonaws.com") {
+				t.Errorf("%s: asked %s with %q", name, r.URL, r.Header.Get("Authorization"))
+			}
+			h := http.Header{}
+			if c.header != "" {
+				h.Set(regionHeader, c.header)
+			}
+			return &http.Response{StatusCode: c.status, Header: h, Body: http.NoBody, Request: r}, nil
+		})}
+		w := bucket.Watch(t.Context(), bucket.Settings{})
+		err := b.region(w, &cfg)
+		w.Stop()
+		if c.want != "" && (err != nil || cfg.Region != c.want) || c.want == "" && (err == nil || bucket.KindOf(err) != c.kind) {
+			t.Errorf("%s: region %q, %v", name, cfg.Region, err)
+		}
 	}
 }
