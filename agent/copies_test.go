@@ -132,6 +132,30 @@ func (c *copyStage) modified() map[string]time.Time {
 	return times
 }
 
+// TestRescueKnowsWhatAMirrorStored: also when another process was the mirror. What is there is announced, and not stored again.
+func TestRescueKnowsWhatAMirrorStored(t *testing.T) {
+	c := &copyStage{stage: newStage(t)}
+	c.app = c.stage.app("app-1")
+	c.storage = c.app.fallback()
+	c.dying = c.app.member("1", plain)
+	c.dying.commits(0, 3, 1000)
+	c.cfg.Mirror.Mode, c.cfg.Scan = config.MirrorAlways, 20*time.Millisecond
+	d := c.daemon()
+	c.until("copied", func() bool { return c.copied() == 3 })
+	d.stop()
+	<-d.done
+	before := c.modified()
+	saved(t, c.rescue(30*time.Second), 3)
+	for path, at := range c.modified() {
+		if !before[path].Equal(at) {
+			t.Errorf("%s was stored again", path)
+		}
+	}
+	if n := len(c.seen("announced")); n < 2*3 {
+		t.Errorf("%d blocks were announced", n)
+	}
+}
+
 // TestLookoutSalvages: an executor dies, and an agent that has another one of its application gives its copies to
 // living ones. Nothing on the node is touched, and nothing is done twice.
 func TestLookoutSalvages(t *testing.T) {

@@ -141,6 +141,7 @@ func (a *application) useObjects(ctx context.Context) error {
 	if a.salvage != nil && !s.read {
 		return fmt.Errorf("%w that the application reads: copies are given back to executors", errNoObjects)
 	}
+	a.recall(ctx, s)
 	dest := a.catalogued(s, s.destination(a.id, announce, a.stored.has, nil))
 	a.helpers.Go(func() { dest.keep(ctx) })
 	a.mu.Lock()

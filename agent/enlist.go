@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/object"
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
@@ -32,6 +33,27 @@ func (a *application) catalogued(s *objectStorage, d *object.Destination) *catal
 		c.listed[ref] = true
 	}
 	return c
+}
+
+// recallTime is how long object storage may take to say what it holds, before a rescue begins to use it.
+const recallTime = 3 * time.Second
+
+// recall learns what a mirror has stored that is not this process's, or was not before it was started anew. What it does not
+// learn in time is stored again.
+func (a *application) recall(ctx context.Context, s *objectStorage) {
+	if a.cfg.Mirror.Mode == config.MirrorOff || a.salvage != nil || a.stored.count() > 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, recallTime)
+	defer cancel()
+	p := catalog.Place{App: a.id, Node: a.cfg.Node.Name}
+	err := catalog.New(s.bucket).Stored(ctx, p, objectLayout, func(_ *catalog.Manifest, e catalog.Entry) error {
+		a.stored.add(e.Ref, e.Bytes())
+		return nil
+	})
+	if err != nil {
+		a.log.Info("not all is known that was copied ahead", zap.Error(err))
+	}
 }
 
 // keep claims what this node has in the catalog for as long as ctx lives: what is being rescued needs no salvage when

@@ -135,6 +135,8 @@ func (a *mirrored) run(ctx context.Context) {
 
 // session copies until something fails.
 func (a *mirrored) session(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx) // ends what watches folders for it
+	defer cancel()
 	members := a.snapshot()
 	if len(members) == 0 {
 		return errors.New("no executor is left here")
