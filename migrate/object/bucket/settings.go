@@ -22,7 +22,8 @@ type Settings struct {
 	Parallel int
 	// Stall is how long nothing may move within one request. Default 15 s.
 	Stall time.Duration
-	// Timeout is how long one request may take, whatever moves; of a Get until its answer begins. Default 2 min.
+	// Timeout is how long one request may take, whatever moves, without the time that reading its body takes; of a Get
+	// until its answer begins. Default 2 min.
 	Timeout time.Duration
 }
 

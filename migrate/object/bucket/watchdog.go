@@ -26,8 +26,10 @@ type Watchdog struct {
 	parent, ctx context.Context
 	cancel      context.CancelCauseFunc
 	stall       time.Duration
+	timeout     time.Duration
 	epoch       time.Time
 	moved       atomic.Int64 // since epoch, in nanoseconds
+	excused     atomic.Int64 // nanoseconds that the body took, not the storage
 	all         *time.Timer
 
 	mu     sync.Mutex
@@ -44,12 +46,12 @@ const looks = 4
 // Watch begins a request. Stop must be called at its end.
 func Watch(ctx context.Context, s Settings) *Watchdog {
 	s = s.Defaults()
-	w := &Watchdog{parent: ctx, stall: s.Stall, epoch: time.Now()}
+	w := &Watchdog{parent: ctx, stall: s.Stall, timeout: s.Timeout, epoch: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: w.carried})
-	w.all = time.AfterFunc(s.Timeout, func() { w.cancel(fmt.Errorf("%w (%v)", ErrTooSlow, s.Timeout)) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.all = time.AfterFunc(w.timeout, w.last)
 	w.next = time.AfterFunc(w.stall/looks, w.look)
 	return w
 }
@@ -85,6 +87,20 @@ func (w *Watchdog) look() {
 		return
 	}
 	w.next.Reset(min(w.stall-idle, w.stall/looks))
+}
+
+// last ends the request when its time is over. What its body took, which may be under a limit of bandwidth, is added.
+func (w *Watchdog) last() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	left := w.timeout + time.Duration(w.excused.Load()) - time.Since(w.epoch)
+	switch {
+	case w.over || w.rests:
+	case left > 0:
+		w.all.Reset(left)
+	default:
+		w.cancel(fmt.Errorf("%w (%v)", ErrTooSlow, w.timeout))
+	}
 }
 
 // Context is the request's.
@@ -163,7 +179,9 @@ func (s *Source) ReadAt(p []byte, off int64) (int, error) {
 	if err := s.w.ctx.Err(); err != nil {
 		return 0, err
 	}
+	begin := time.Now()
 	n, err := s.body.ReadAt(p, off)
+	s.w.excused.Add(int64(time.Since(begin)))
 	if n > 0 {
 		s.w.Moved()
 	}

@@ -69,6 +69,32 @@ func TestWatchdogTimeout(t *testing.T) {
 	})
 }
 
+// limited is a body under a limit of bandwidth.
+type limited struct{ *bytes.Reader }
+
+func (l limited) ReadAt(p []byte, off int64) (int, error) {
+	<-time.After(20 * time.Second)
+	return l.Reader.ReadAt(p, off)
+}
+
+// TestWatchdogLimitedBody: the time that a body takes is not the storage's.
+func TestWatchdogLimitedBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := Watch(t.Context(), Settings{Stall: time.Hour, Timeout: time.Minute})
+		defer w.Stop()
+		body, begin := w.Body(limited{bytes.NewReader(make([]byte, 100))}), time.Now()
+		for i := range 10 {
+			if _, err := body.ReadAt(make([]byte, 10), int64(10*i)); err != nil {
+				t.Fatalf("read %d: %v", i, w.Explain(err))
+			}
+		}
+		<-w.Context().Done()
+		if took := time.Since(begin); took != 200*time.Second+time.Minute || !errors.Is(w.Explain(errClient), ErrTooSlow) {
+			t.Errorf("ended after %v: %v", took, w.Explain(errClient))
+		}
+	})
+}
+
 func TestWatchdogExplains(t *testing.T) {
 	w := Watch(t.Context(), Settings{})
 	if w.Explain(nil) != nil || !errors.Is(w.Explain(errClient), errClient) {
