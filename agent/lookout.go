@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"hash/fnv"
@@ -325,19 +324,31 @@ func (w *appLookout) here() []string {
 // turn says whether an executor of this node is among those that look closely, and how often to look. All agents choose
 // the same.
 func (w *appLookout) turn(alive []string) (close bool, every time.Duration) {
-	rank := func(id string) uint64 {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(w.executor.App + "\x00" + id))
-		return h.Sum64()
+	ranks := make([]uint64, len(alive))
+	for i, id := range alive {
+		ranks[i] = w.rank(id)
 	}
-	byRank := slices.SortedFunc(slices.Values(alive), func(x, y string) int { return cmp.Compare(rank(x), rank(y)) })
 	n := lookouts + len(alive)/lookoutShare
-	closest := byRank[:min(n, len(byRank))]
 	list := time.Duration(len(alive)) * lookPerEntry
-	if slices.ContainsFunc(w.here(), func(id string) bool { return slices.Contains(closest, id) }) {
-		return true, lookEvery + list*time.Duration(n)
+	for _, id := range w.here() {
+		mine, before := w.rank(id), 0
+		for _, r := range ranks {
+			if r < mine {
+				before++
+			}
+		}
+		if before < n && has(alive, id) {
+			return true, lookEvery + list*time.Duration(n)
+		}
 	}
 	return false, lookSeldom + list*time.Duration(len(alive))
+}
+
+// rank puts an application's executors into an order that is the same for all agents, and another for each application.
+func (w *appLookout) rank(id string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(w.executor.App + "\x00" + id))
+	return h.Sum64()
 }
 
 // salvage reads the catalog and adopts what dead executors have left there. all is false when something is left to do soon.
