@@ -182,22 +182,41 @@ func (t text) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// maxPlaces bounds how many places are listed.
+const maxPlaces = 200_000
+
+// ErrTooMany says that a catalog has more places than can be looked at; those of one application may be less.
+var ErrTooMany = errors.New("too many nodes and applications in the catalog")
+
 // Places lists the places that the catalog knows, of one application or of all ("").
 func (c *Catalog) Places(ctx context.Context, app string) ([]Place, error) {
 	folder := root
 	if app != "" {
 		folder = appFolder(app)
 	}
-	var list []Place
-	seen := map[Place]bool{}
-	err := c.documents(ctx, folder, func(d document) error {
-		if !seen[d.place] {
-			seen[d.place] = true
-			list = append(list, d.place)
-		}
+	var found placeSet
+	err := c.documents(ctx, folder, func(d document) error { return found.add(d.place) })
+	return found.list, err
+}
+
+// placeSet is places, each once.
+type placeSet struct {
+	list []Place
+	seen map[Place]bool
+}
+
+func (s *placeSet) add(p Place) error {
+	switch {
+	case s.seen[p]:
 		return nil
-	})
-	return list, err
+	case len(s.list) >= maxPlaces:
+		return ErrTooMany
+	case s.seen == nil:
+		s.seen = map[Place]bool{}
+	}
+	s.seen[p] = true
+	s.list = append(s.list, p)
+	return nil
 }
 
 // Ref names one map output within an application.

@@ -510,3 +510,18 @@ func TestFreshReadsManifestsOnce(t *testing.T) {
 		t.Errorf("%d manifests that are old were read, in %d requests", n, b.gets)
 	}
 }
+
+func TestPlacesHaveAnEnd(t *testing.T) {
+	var s placeSet
+	for i := range maxPlaces {
+		if err := s.add(Place{App: "a", Node: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.add(Place{App: "a", Node: "0"}); err != nil || len(s.list) != maxPlaces {
+		t.Errorf("one that is known: %v", err)
+	}
+	if err := s.add(Place{App: "b", Node: "0"}); !errors.Is(err, ErrTooMany) {
+		t.Errorf("one too many: %v", err)
+	}
+}

@@ -146,10 +146,10 @@ const freshOverlap = time.Minute
 // their place, and with some that are a little older. Those that can't be understood are passed over. Whoever looks again and again reads
 // each manifest about once.
 func (c *Catalog) Fresh(ctx context.Context, app string, since func(Place) time.Time, each func(*Manifest)) ([]Place, error) {
-	var places []Place
+	var places placeSet
 	err := c.documents(ctx, appFolder(app), func(d document) error {
-		if len(places) == 0 || places[len(places)-1] != d.place { // keys come in order
-			places = append(places, d.place)
+		if err := places.add(d.place); err != nil {
+			return err
 		}
 		if d.kind != kindManifest || d.at.Before(since(d.place).Add(-freshOverlap)) {
 			return nil
@@ -164,7 +164,7 @@ func (c *Catalog) Fresh(ctx context.Context, app string, since func(Place) time.
 		}
 		return nil
 	})
-	return places, err
+	return places.list, err
 }
 
 func (c *Catalog) manifest(ctx context.Context, d document) (*Manifest, error) {
