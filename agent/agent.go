@@ -67,12 +67,16 @@ type Agent struct {
 	started  time.Time
 	stopping atomic.Bool // no new rescue begins
 
-	mu       sync.Mutex
-	running  *rescue
-	sources  []providers.Source // those that run; more may come
-	seen     []executor.Executor
-	detected string // what is known of the cloud
-	last     string // id of the last report
+	mu        sync.Mutex
+	running   *rescue
+	sources   []providers.Source // those that run; more may come
+	seen      []executor.Executor
+	detected  string   // what is known of the cloud
+	last      string   // id of the last report
+	searching bool     // for the cloud
+	recalls   []string // names of sources that were told of recalled
+
+	recalled []providers.Notice // of a rescue that an earlier run has begun; see recall
 }
 
 // New wires an agent. It opens the state folder, so two agents can't be made with the same one at the
@@ -139,6 +143,9 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 	background.Go(func() { a.watchExecutors(intake) })
 	background.Go(func() { a.sweep(intake) })
 	background.Go(func() { a.store.Acted("") }) // so that a notice does not wait for the disk
+	a.recalled = a.store.Untold()
+	a.searching = a.detector != nil
+	a.recall(a.watched())
 	in.watch(intake, a.watched())
 	if a.detector != nil {
 		a.setDetection(a.detector.searching())

@@ -87,7 +87,7 @@ func azureCloud(p config.Azure) cloud {
 			if p.Acknowledge {
 				m.add(s, err)
 			} else {
-				m.add(mute{s, s}, err)
+				m.add(mute{s, s, s}, err)
 			}
 			return m.list, m.err
 		},
@@ -137,6 +137,7 @@ func (m *making) add(s providers.Source, err error) {
 type mute struct {
 	providers.Source
 	providers.Sight
+	providers.Recaller
 }
 
 // isSet is true when the configuration or a variable of the cloud's SDK names an endpoint.

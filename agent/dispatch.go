@@ -200,6 +200,7 @@ func (d *dispatcher) resume(ctx context.Context) {
 		d.caughtUp = true
 		return
 	}
+	d.awaitSources(ctx, replay)
 	r, err := d.Agent.begin(order{resume: replay})
 	var busy *journal.BusyError
 	switch {
@@ -209,7 +210,10 @@ func (d *dispatcher) resume(ctx context.Context) {
 		d.log.Error("rescue not resumed", zap.String("rescue", replay.ID), zap.Error(err))
 		d.caughtUp = true
 	default:
-		d.resumed = replay.ID
+		for _, n := range d.gone {
+			r.withdraw(n)
+		}
+		d.resumed, d.gone = replay.ID, nil
 		d.log.Info("resuming", zap.String("rescue", replay.ID), zap.Int("saved", len(replay.Saved)))
 		d.start(ctx, r)
 	}

@@ -93,12 +93,12 @@ func (d *dispatcher) judge(ctx context.Context, n providers.Notice) string {
 	return d.once(ctx, n, NoticeScheduled)
 }
 
-// withdraw takes a notice out of the running rescue, or out of the one that is between its interruption and its going on.
+// withdraw takes a notice out of the running rescue, or out of the one that is to go on.
 func (d *dispatcher) withdraw(n providers.Notice, running *rescue) {
 	switch {
 	case running != nil && !running.isRecast():
 		running.withdraw(n)
-	case d.busy || d.recast != "":
+	case d.busy || d.recast != "" || !d.caughtUp:
 		d.gone = append(d.gone, n)
 	}
 }

@@ -99,6 +99,7 @@ func (i *inlet) watch(ctx context.Context, sources []providers.Source) {
 
 // detect finds the cloud and runs its sources. It never ends the agent: without a cloud it looks again and again.
 func (i *inlet) detect(ctx context.Context) {
+	defer i.searched()
 	c, err := i.detector.run(ctx)
 	if err != nil {
 		return
@@ -111,10 +112,17 @@ func (i *inlet) detect(ctx context.Context) {
 	}
 	i.log.Info("cloud found", zap.String("cloud", c.name), zap.Int("sources", len(found)))
 	i.setDetection(c.name)
+	i.recall(found)
 	i.mu.Lock()
 	i.sources = append(i.sources, found...)
 	i.mu.Unlock()
 	i.watch(ctx, found)
+}
+
+func (a *Agent) searched() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.searching = false
 }
 
 func (a *Agent) detection() string {

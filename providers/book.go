@@ -41,6 +41,13 @@ func (b *Book) Keep(n Notice, said string) Notice {
 	return n
 }
 
+// Recall notes notices of an earlier run of the agent, as if they had been kept in this one.
+func (b *Book) Recall(list []Notice) {
+	for _, n := range list {
+		b.Keep(n, "")
+	}
+}
+
 // Settle adds the notices that were kept and are not among found any more to them, withdrawn, and forgets them. It is for
 // good answers of origins whose events are documented to end.
 func (b *Book) Settle(found []Notice) []Notice {

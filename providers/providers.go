@@ -86,6 +86,13 @@ type Sight interface {
 	Notices() []Notice
 }
 
+// Recaller is a source whose notices can end. Before it runs it can be told of those that an earlier run of the agent had heard
+// from it and began to act on: what its origin shows as ended is withdrawn then, by the same rules as what it has announced itself.
+// It answers false when its origin documents no end, so that there is nothing to wait for.
+type Recaller interface {
+	Recall(notices []Notice) bool
+}
+
 // Acknowledger is a source that can tell the cloud that this node is ready to go. An error that is ErrFinal will be the
 // same when it is asked again.
 type Acknowledger interface {

@@ -45,6 +45,23 @@ func (s *Store) Last() *Replay {
 	return nil
 }
 
+// Untold are the notices that hold of the newest rescue that was begun and not finished, when nobody was told of it yet. It
+// reads less than Unfinished does.
+func (s *Store) Untold() []providers.Notice {
+	for _, id := range slices.Backward(s.newest(0)) {
+		if s.endsDone(id) {
+			continue
+		}
+		if r := s.digest(id); !r.Finished() && !r.Scope.DryRun {
+			if len(r.Told) > 0 {
+				return nil
+			}
+			return r.Holding()
+		}
+	}
+	return nil
+}
+
 // newest lists the last n rescues, oldest first; all when n is 0.
 func (s *Store) newest(n int) []string {
 	ids, err := IDs(s.dir)

@@ -39,7 +39,7 @@ func NewLifecycle(o Options) (*Source, error) {
 		return nil, err
 	}
 	l := &lifecycle{Source: s, boot: providers.BootID()}
-	s.read = l.read
+	s.read, s.ends = l.read, true
 	return s, nil
 }
 

@@ -42,7 +42,7 @@ func NewScheduled(o Options) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.read = s.readScheduled
+	s.read, s.ends = s.readScheduled, true
 	return s, nil
 }
 

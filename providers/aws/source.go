@@ -52,12 +52,15 @@ type Source struct {
 	// read turns an answer into notices. Only polls call it, one at a time; so it is with what follows.
 	read   func(a answer, now time.Time) ([]providers.Notice, error)
 	book   providers.Book
+	ends   bool // what it announces can end
 	warned map[string]bool
 }
 
 var (
 	_ providers.Source = (*Source)(nil)
 	_ providers.Sight  = (*Source)(nil)
+
+	_ providers.Recaller = (*Source)(nil)
 )
 
 // newSource checks the options and the environment. Who calls it sets read.
@@ -107,6 +110,14 @@ func (s *Source) Health() providers.Health { return s.poller.Health() }
 
 // Notices are those of the last answer.
 func (s *Source) Notices() []providers.Notice { return s.poller.Notices() }
+
+// Recall notes what an earlier run had heard; see providers.Recaller.
+func (s *Source) Recall(notices []providers.Notice) bool {
+	if s.ends {
+		s.book.Recall(notices)
+	}
+	return s.ends
+}
 
 // poll looks once.
 func (s *Source) poll(ctx context.Context) ([]providers.Notice, error) {

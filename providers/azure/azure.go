@@ -99,6 +99,7 @@ var (
 	_ providers.Source       = (*Events)(nil)
 	_ providers.Sight        = (*Events)(nil)
 	_ providers.Acknowledger = (*Events)(nil)
+	_ providers.Recaller     = (*Events)(nil)
 )
 
 // New checks the options; it opens no connection.
@@ -144,6 +145,12 @@ func (s *Events) Health() providers.Health {
 		h.Error = fmt.Sprintf("first call pending: Azure may take two minutes to switch scheduled events on for this machine (given up after %v)", s.o.FirstTimeout)
 	}
 	return h
+}
+
+// Recall notes what an earlier run had heard; see providers.Recaller.
+func (s *Events) Recall(notices []providers.Notice) bool {
+	s.book.Recall(notices)
+	return true
 }
 
 // poll looks once.

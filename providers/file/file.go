@@ -44,7 +44,7 @@ type Options struct {
 // notice; it is rewritten, that is a new one and withdraws the one before, unless both have the same
 // "id": then it is the same event, changed. A file that becomes unreadable changes nothing.
 //
-// A file that was removed while no agent ran is forgotten: nothing is withdrawn.
+// A file that was removed while no agent ran withdraws what Recall was told of, and else nothing.
 type Source struct {
 	o      Options
 	folder string
@@ -52,12 +52,15 @@ type Source struct {
 	poller *providers.Poller
 	wake   *wake
 
-	watched *watched // belongs to the poll function
+	watched  *watched          // belongs to the poll function
+	recalled *providers.Notice // of an earlier run
 }
 
 var (
 	_ providers.Source = (*Source)(nil)
 	_ providers.Sight  = (*Source)(nil)
+
+	_ providers.Recaller = (*Source)(nil)
 )
 
 // New checks the options. A folder that is missing is no error, but a source that is down.
@@ -100,9 +103,18 @@ func (s *Source) Health() providers.Health { return s.poller.Health() }
 // Notices are those of the last look.
 func (s *Source) Notices() []providers.Notice { return s.poller.Notices() }
 
+// Recall notes the last notice that an earlier run had read; see providers.Recaller.
+func (s *Source) Recall(notices []providers.Notice) bool {
+	if len(notices) > 0 {
+		n := notices[len(notices)-1]
+		s.recalled = &n
+	}
+	return true
+}
+
 // Run watches until ctx ends; see providers.Source.
 func (s *Source) Run(ctx context.Context, notices chan<- providers.Notice) error {
-	s.watched = &watched{}
+	s.watched, s.recalled = &watched{live: s.recalled}, nil
 	mine := func(name string) bool { return name == s.name }
 	return runWatched(ctx, folderWatch{s.folder, s.o.Interval, mine, s.wake, s.o.Log}, func() error { return s.poller.Run(ctx, notices) })
 }

@@ -48,6 +48,8 @@ type Folder struct {
 	poller *providers.Poller
 	wake   *wake
 	files  map[string]*watched // belongs to the poll function
+	// recalled are notices of an earlier run, until a look says whether their files are still there. As files.
+	recalled []providers.Notice
 
 	mu  sync.Mutex
 	bad map[string]string // files that could not be used, and why
@@ -56,6 +58,8 @@ type Folder struct {
 var (
 	_ providers.Source = (*Folder)(nil)
 	_ providers.Sight  = (*Folder)(nil)
+
+	_ providers.Recaller = (*Folder)(nil)
 )
 
 // NewFolder checks the options. A folder that is missing is no error, but a source that is down.
@@ -146,9 +150,34 @@ func (f *Folder) poll(context.Context) ([]providers.Notice, error) {
 			delete(f.files, name)
 		}
 	}
+	out = append(out, f.settleRecalled(out, again == 0 && len(bad) == 0)...)
 	f.wake.in(again)
 	f.note(bad)
 	return unique(out), nil
+}
+
+// Recall notes what an earlier run had read; see providers.Recaller. A drill is finished by the next run.
+func (f *Folder) Recall(notices []providers.Notice) bool {
+	if !f.o.Drills {
+		f.recalled = notices
+	}
+	return !f.o.Drills
+}
+
+// settleRecalled withdraws the notices of an earlier run whose files have gone. Until all files were understood, they hold.
+func (f *Folder) settleRecalled(shown []providers.Notice, all bool) []providers.Notice {
+	var out []providers.Notice
+	for _, n := range f.recalled {
+		if !slices.ContainsFunc(shown, func(m providers.Notice) bool { return m.ID == n.ID }) {
+			n.Withdrawn = all
+			out = append(out, n)
+		}
+	}
+	f.recalled = nil
+	if !all {
+		f.recalled = out
+	}
+	return out
 }
 
 // unique keeps one notice of those with the same id, as two files may name the same event: one that holds, before one that was

@@ -30,6 +30,8 @@ const (
 	// policyPatience is how long before a window a policy that can't be read stops being waited for.
 	policyPatience = 5 * time.Minute
 
+	windowPrefix = MaintenanceName + "-window-" // of the ids of what the schedule shows
+
 	maxEnded = 1024 // events whose end is remembered; no VM has that many between two boots
 )
 
@@ -58,6 +60,8 @@ type Maintenance struct {
 var (
 	_ providers.Source = (*Maintenance)(nil)
 	_ providers.Sight  = (*Maintenance)(nil)
+
+	_ providers.Recaller = (*Maintenance)(nil)
 )
 
 // NewMaintenance checks the options and the environment; it opens no connection.
@@ -74,6 +78,18 @@ func NewMaintenance(o Options) (*Maintenance, error) {
 
 // Name is "gcp-maintenance".
 func (m *Maintenance) Name() string { return MaintenanceName }
+
+// Recall notes what an earlier run had heard; see providers.Recaller.
+func (m *Maintenance) Recall(notices []providers.Notice) bool {
+	for _, n := range notices {
+		book := &m.events
+		if strings.HasPrefix(n.ID, windowPrefix) {
+			book = &m.windows
+		}
+		book.Recall([]providers.Notice{n})
+	}
+	return true
+}
 
 // poll looks at both items. News is passed on also when one of them failed; the next poll tells of the
 // failure.
@@ -221,7 +237,7 @@ func (m *Maintenance) readUpcoming(ctx context.Context) (upcoming, time.Time, st
 // window makes the notice of an event of the schedule.
 func (m *Maintenance) window(ctx context.Context, u upcoming, now time.Time, skew time.Duration) (providers.Notice, error) {
 	n := providers.Notice{
-		ID: MaintenanceName + "-window-" + u.start.Format(time.RFC3339Nano), Source: MaintenanceName, Deadline: u.start.Add(skew), Seen: now,
+		ID: windowPrefix + u.start.Format(time.RFC3339Nano), Source: MaintenanceName, Deadline: u.start.Add(skew), Seen: now,
 	}
 	kind, err := m.hostPolicy(ctx)
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,6 +122,7 @@ type source struct {
 
 	mu       sync.Mutex // of standing: a run may begin while the last poll of another ends
 	standing map[string]stood
+	recalled []providers.Notice // of an earlier run, until an answer says whether they still stand
 	// ended counts withdrawals by id. What comes again and can't be told from what was withdrawn is another event all the same.
 	ended map[string]int
 }
@@ -128,6 +130,7 @@ type source struct {
 var _ interface {
 	providers.Source
 	providers.Sight
+	providers.Recaller
 } = (*source)(nil)
 
 // start makes the poller. Its polls are looks at what the watch has delivered; wake makes one at once.
@@ -155,6 +158,14 @@ func (s *source) Run(ctx context.Context, notices chan<- providers.Notice) error
 	stop()
 	<-done
 	return err
+}
+
+// Recall notes what an earlier run had heard; see providers.Recaller.
+func (s *source) Recall(notices []providers.Notice) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recalled = notices
+	return true
 }
 
 // Health is the state of the watch. The last answer is the last thing that the API server said.
@@ -229,8 +240,27 @@ func (s *source) poll(ctx context.Context) ([]providers.Notice, error) {
 			all = append(all, before.notice)
 		}
 	}
+	all = append(all, s.settleRecalled(all, seen)...)
 	slices.SortFunc(all, func(a, b providers.Notice) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
+}
+
+// settleRecalled withdraws the notices of an earlier run that were taken back. As long as something is unclear, they hold.
+func (s *source) settleRecalled(standing []providers.Notice, seen sight) []providers.Notice {
+	unclear := slices.ContainsFunc(seen.facts, func(f fact) bool { return f.unclear })
+	var out, held []providers.Notice
+	for _, n := range s.recalled {
+		switch {
+		case slices.ContainsFunc(standing, func(m providers.Notice) bool { return m.ID == n.ID }):
+		case unclear:
+			held = append(held, n)
+		case seen.ended(strings.TrimPrefix(n.ID, s.name+"-")): // the identity of a pod's fact is all of its notice's id
+			n.Withdrawn = true
+			out = append(out, n)
+		}
+	}
+	s.recalled = held
+	return append(out, held...)
 }
 
 // notice makes the notice of a fact, or brings the one that was made before up to date. Once made it moves only when

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/lifeboat/lifeboat/providers"
 )
 
@@ -257,6 +259,24 @@ func TestTroubleIsSaidAndChangesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDefect05NodeIsNeverCalledDead: what others say about a dead node leads to nothing, and nothing is ever written.
+func TestDefect05NodeIsNeverCalledDead(t *testing.T) {
+	reads := func(answer http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet {
+				t.Errorf("%s %s", r.Method, r.URL)
+			}
+			answer(w, r)
+		}
+	}
+	n, _, notices := follow(t, reads(says(200, list("5", item("4", corev1.TaintNodeOutOfService)))),
+		reads(says(200, event("MODIFIED", item("6", karpenter)))), reads(hangs("")))
+	if got := next(t, notices); !strings.Contains(got.ID, "karpenter") {
+		t.Errorf("notice %+v", got)
+	}
+	await(t, "the karpenter taint alone", func() bool { return len(n.Notices()) == 1 })
 }
 
 func TestListThatIsNone(t *testing.T) {

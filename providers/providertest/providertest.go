@@ -89,6 +89,8 @@ func Run(t *testing.T, s Suite) {
 		{"Defect02SameIDAfterRestart", true, testRestart},
 		{"RestartBetweenPollAndAct", true, testRestartBeforeAct},
 		{"Withdrawal", true, testWithdrawal},
+		{"WithdrawalBetweenTwoRuns", s.Withdraws, testWithdrawalBetweenRuns},
+		{"NoticeHoldsAcrossTwoRuns", s.Withdraws, testHoldsAcrossRuns},
 		{"Faults", true, testFaults},
 		{"Flapping", true, testFlapping},
 		{"Defect04LongOutage", true, testLongOutage},
@@ -215,6 +217,58 @@ func testRestartBeforeAct(t *testing.T, s Suite) {
 	}
 	w.polls(5)
 	w.expect(deadline)
+}
+
+// earlier lets a run see a notice and ends it, and returns the notice.
+func earlier(c *scene, deadline time.Time) providers.Notice {
+	c.t.Helper()
+	c.announce(deadline)
+	w := c.watch()
+	n := w.next(deadline)
+	w.stop()
+	return n.Notice
+}
+
+// recall makes the source of the next run, and tells it of what the run before has heard.
+func recall(c *scene, n providers.Notice) *watcher {
+	c.t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	source := c.Source(reg)
+	if to, can := source.(providers.Recaller); can {
+		to.Recall([]providers.Notice{n})
+	} else {
+		c.t.Error("the source can't be told of what an earlier run has heard")
+	}
+	return c.watchSource(source, reg)
+}
+
+// testWithdrawalBetweenRuns is for a rescue that an agent takes up whose reason went away while it was down.
+func testWithdrawalBetweenRuns(t *testing.T, s Suite) {
+	c := newScene(t, s)
+	n := earlier(c, soon(0))
+	c.Withdraw()
+	w := recall(c, n)
+	w.await("a withdrawal", func() bool { return len(w.withdrawals()) == 1 })
+	if id := w.withdrawals()[0]; id != n.ID {
+		t.Errorf("withdrawn: %s, want %s", id, n.ID)
+	}
+	w.polls(20)
+	if got := len(w.withdrawals()); got != 1 {
+		t.Errorf("%d withdrawals", got)
+	}
+}
+
+// testHoldsAcrossRuns: a notice that holds is not withdrawn by the next run.
+func testHoldsAcrossRuns(t *testing.T, s Suite) {
+	c := newScene(t, s)
+	n := earlier(c, soon(0))
+	w := recall(c, n)
+	w.await("the notice again", func() bool { return len(w.all()) > 0 })
+	w.polls(20)
+	if got := w.withdrawals(); len(got) > 0 || w.all()[0].ID != n.ID {
+		t.Errorf("withdrawn: %v; shown %s, was %s", got, w.all()[0].ID, n.ID)
+	}
+	w.wantSight(n.ID)
 }
 
 func testWithdrawal(t *testing.T, s Suite) {
