@@ -200,5 +200,23 @@ func (b *bench) mirrorSpread() string {
 				mode, len(l), median(l), l[len(l)/4], l[len(l)-1-len(l)/4], l[0], l[len(l)-1])
 		}
 	}
+	if ratios := b.mirrorRatios(); len(ratios) > 0 {
+		fmt.Fprintf(&text, "\nwith copies ahead / without, run by run: median %.3f, all %.3f to %.3f", median(ratios), ratios[0], ratios[len(ratios)-1])
+	}
 	return text.String()
+}
+
+// mirrorRatios compare the two jobs of each run, which stand side by side in time: what else the machine does weighs less. The
+// smallest comes first.
+func (b *bench) mirrorRatios() []float64 {
+	var ratios []float64
+	for i := 0; i+1 < len(b.aheads); i += 2 {
+		with, without := b.aheads[i], b.aheads[i+1]
+		if with.mode != config.MirrorAlways {
+			with, without = without, with
+		}
+		ratios = append(ratios, with.took.Seconds()/without.took.Seconds())
+	}
+	slices.Sort(ratios)
+	return ratios
 }
