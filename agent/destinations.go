@@ -174,8 +174,7 @@ func (a *application) awaitObjects(ctx context.Context) {
 }
 
 // withoutPeers says whether a rescue can begin although there is no peer: with object storage that takes something it
-// can. A driver that does
-// not say who lives is asked for a while before.
+// can. A driver that does not say who lives is asked for a while before.
 func (a *application) withoutPeers(ctx context.Context, peersErr error, since time.Time) error {
 	if !errors.Is(peersErr, errNoPeer) && time.Since(since) < objectsPatience {
 		return peersErr

@@ -230,6 +230,18 @@ func TestDryRunWritesNothing(t *testing.T) {
 	s.never("told", "announced", "ended")
 }
 
+func TestDryRunOfWhatWouldOnlyWait(t *testing.T) {
+	s := newStage(t)
+	s.cfg.Objects.Path = "file://" + t.TempDir()
+	app := s.app("app-1")
+	app.member("1", plain).commits(0, 5, 1000)
+	rep, err := s.agent().Rescue(t.Context(), Request{Deadline: time.Now().Add(20 * time.Second), DryRun: true})
+	must(t, err)
+	if part := rep.Applications[0]; rep.Outcome != report.Stored || part.Stored.Outputs != 5 || part.Saved.Outputs != 0 {
+		t.Errorf("outcome %s: %+v", rep.Outcome, part)
+	}
+}
+
 // TestObjectsAfterARestart: what lies in object storage is not sent again.
 func TestObjectsAfterARestart(t *testing.T) {
 	s := newStage(t)

@@ -137,6 +137,9 @@ func (a *application) count(rep *report.Application, res migrate.Result) {
 		rep.AddStored(res.Location.Target.String(), res.Output.Bytes())
 	case counts:
 		rep.AddSaved(res.Location.Target.String(), res.Output.Bytes())
+	case a.dryRun && a.failure == nil && a.objects != nil && len(a.willing) == 0 && !a.objectsCount():
+		rep.Found.Add(res.Output.Bytes())
+		rep.Stored.Add(res.Output.Bytes())
 	case a.dryRun && a.failure == nil:
 		rep.Found.Add(res.Output.Bytes())
 		rep.Saved.Add(res.Output.Bytes())
