@@ -122,13 +122,19 @@ func TestDefect03ScheduledEventKeepsItsOwnTime(t *testing.T) {
 	fake := startFake(t)
 	fake.Schedule(awstest.Event{ID: "instance-event-0d59937288b749b32", Code: "instance-retirement", NotBefore: nextMonth})
 	s := slow(t, NewScheduled, fake, Options{})
+	named := func(at time.Time) string {
+		return "aws-scheduled-instance-event-0d59937288b749b32-" + at.Format(time.RFC3339)
+	}
+	id := named(nextMonth)
 	for range 3 {
 		n := one(t, s)
-		if n.Kind != providers.Maintenance || !n.Deadline.Equal(nextMonth) || n.ID != "aws-scheduled-instance-event-0d59937288b749b32" {
+		if n.Kind != providers.Maintenance || !n.Deadline.Equal(nextMonth) || n.ID != id {
 			t.Errorf("notice %+v, want the deadline %v", n, nextMonth)
 		}
 	}
 	fake.Schedule(awstest.Event{ID: "instance-event-0d59937288b749b32", Code: "instance-retirement", NotBefore: nextMonth.Add(time.Hour)})
+	// One that is put off is another event, so that it is acted on although the first time may have been.
+	sees(t, s, "maintenance "+named(nextMonth.Add(time.Hour)), "withdrawn maintenance "+id)
 	if n := one(t, s); !n.Deadline.Equal(nextMonth.Add(time.Hour)) {
 		t.Errorf("an event that was put off: %+v", n)
 	}
@@ -149,7 +155,10 @@ func TestScheduledEvents(t *testing.T) {
 	event := func(id, state string) awstest.Event {
 		return awstest.Event{ID: id, Code: "system-reboot", State: state, NotBefore: nextMonth}
 	}
-	note := func(id string) string { return "maintenance aws-scheduled-" + id }
+	at := func(id string, at time.Time) string {
+		return "maintenance aws-scheduled-" + id + "-" + at.Format(time.RFC3339)
+	}
+	note := func(id string) string { return at(id, nextMonth) }
 	sees(t, s)
 	fake.Schedule(event("a", ""), event("b", "active"), event("c", "canceled"), event("d", "completed"))
 	sees(t, s, note("a"), note("b"))
@@ -160,9 +169,9 @@ func TestScheduledEvents(t *testing.T) {
 	sees(t, s, note("b"))
 	// One that can't be read hides none of the others, and ends none: it may be the one that is missing.
 	fake.ScheduleDocument(`[{"EventId":7},{"EventId":"e","Code":"x","State":"active","NotBefore":"` + nextMonth.Add(1e9).Format("2 Jan 2006 15:04:05 GMT") + `"}]`)
-	sees(t, s, note("b"), note("e"))
+	sees(t, s, note("b"), at("e", nextMonth.Add(1e9)))
 	fake.Schedule()
-	sees(t, s, "withdrawn "+note("b"), "withdrawn "+note("e"))
+	sees(t, s, "withdrawn "+note("b"), "withdrawn "+at("e", nextMonth.Add(1e9)))
 	sees(t, s)
 	for _, document := range []string{`null`, `{}`, `"x"`, `[`, "[" + strings.Repeat("{},", maxEvents) + "{}]"} {
 		fake.ScheduleDocument(document)
@@ -170,7 +179,7 @@ func TestScheduledEvents(t *testing.T) {
 		wantResult(t, err, providers.Malformed)
 	}
 	fake.ScheduleDocument(`[{"Code":"system-reboot","NotBefore":"21 Jan 2029 09:00:43 GMT"},{"EventId":"a b","NotBefore":"21 Jan 2029 09:00:44 GMT"}]`)
-	sees(t, s, note("system-reboot-2029-01-21T09:00:43Z"), "maintenance "+providers.EventID("aws-scheduled", "a b"))
+	sees(t, s, "maintenance aws-scheduled-system-reboot-2029-01-21T09:00:43Z", "maintenance "+providers.EventID("aws-scheduled", "a b", "2029-01-21T09:00:44Z"))
 }
 
 func TestTwoEventsWithOneIDAreOne(t *testing.T) {

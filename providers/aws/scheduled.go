@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,8 @@ const (
 // begin; what is to be done before, and when, is for the reader to decide. All codes are notices of the kind
 // maintenance, also the ones that are not known: none of them leaves a JVM running for certain.
 //
-// An event that a good answer shows as completed or canceled, or does not show any more, is withdrawn.
+// An event that a good answer shows as completed or canceled, or does not show any more, is withdrawn. One that is put off is
+// another event.
 func NewScheduled(o Options) (*Source, error) {
 	s, err := newSource(ScheduledName, scheduledItem, ScheduledInterval, o)
 	if err != nil {
@@ -60,8 +62,8 @@ func (s *Source) readScheduled(a answer, now time.Time) ([]providers.Notice, err
 	seen := make(map[string]bool)
 	for _, e := range events {
 		n := event{id: e.id(), kind: providers.Maintenance, at: e.at, said: e.Code + " " + e.NotBefore}
-		// Two elements with one id would change the notice with every poll.
-		if key := strings.Join(n.id, "\x00"); !seen[key] {
+		// Two elements of one event would change what is said with every poll.
+		if key := cmp.Or(e.EventID, strings.Join(n.id, "\x00")); !seen[key] {
 			seen[key] = true
 			found = append(found, s.notice(n, a, now))
 		}
@@ -137,10 +139,8 @@ func (e scheduledEvent) over() bool {
 	return false
 }
 
-// id names the event as EC2 does; where it doesn't, by its kind and time.
+// id names the event as EC2 does, or else by its kind, and by its time: one that is put off when its first time had come and was
+// acted on has to be acted on again.
 func (e scheduledEvent) id() []string {
-	if e.EventID != "" {
-		return []string{e.EventID}
-	}
-	return []string{e.Code, orAsSaid(e.at, e.NotBefore)}
+	return []string{cmp.Or(e.EventID, e.Code), orAsSaid(e.at, e.NotBefore)}
 }
