@@ -215,3 +215,25 @@ func TestListThatChangesAllTheTime(t *testing.T) {
 		t.Errorf("%d of 10 looks came early", early)
 	}
 }
+
+func TestSituation(t *testing.T) {
+	at := time.Now()
+	of := func(ids ...string) *sighting {
+		s := &sighting{newest: at, executors: map[string]bool{}}
+		for _, id := range ids {
+			s.executors[id] = true
+		}
+		return s
+	}
+	alive := []string{"1", "2"}
+	if got := of("1", "2").situation(alive); got != "" {
+		t.Errorf("all live: %q", got)
+	}
+	one, two, left := of("1", "3").situation(alive), of("3", "4").situation(alive), of("").situation(alive)
+	if one == "" || two == "" || left == "" || one == two || one == left {
+		t.Errorf("situations %q, %q, %q", one, two, left)
+	}
+	if later := (&sighting{newest: at.Add(time.Second), executors: map[string]bool{"3": true}}).situation(alive); later == one || later == "" {
+		t.Errorf("with a newer manifest: %q", later)
+	}
+}

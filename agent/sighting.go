@@ -15,7 +15,7 @@ const executorsMost = 1000
 // sighting is what is known of one node's part of the catalog, so that it is not read in vain.
 type sighting struct {
 	newest    time.Time       // manifest, by the storage's clock
-	executors map[string]bool // whose outputs it may list
+	executors map[string]bool // whose outputs it may list; "" is one that had gone before
 	nothing   string          // as situation, when nothing was left to salvage
 }
 
@@ -49,6 +49,9 @@ func (w *appLookout) survey(ctx context.Context) ([]catalog.Place, error) {
 		s := of(m.Place())
 		if m.Written.After(s.newest) {
 			s.newest = m.Written
+		}
+		if len(m.Executors) == 0 {
+			s.executors[""] = true
 		}
 		for _, x := range m.Executors[:min(len(m.Executors), executorsMost)] {
 			s.executors[x.ID] = true
