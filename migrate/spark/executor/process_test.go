@@ -127,7 +127,7 @@ func TestWithoutHandler(t *testing.T) {
 	// The Go runtime catches all signals; sleep catches none.
 	cmd := &exec.Cmd{Path: "/bin/sleep", Args: []string{"java", "60"}}
 	if err := cmd.Start(); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	killAtEnd(t, cmd)
 	if pwr, err := handles("/proc", cmd.Process.Pid, syscall.SIGPWR); err != nil || pwr {
