@@ -45,7 +45,7 @@ unit: ## Unit tests with the race detector
 integration: $(SPARKS:%=tools-spark-%) $(HADOOPS:%=tools-%) $(STORES:%=tools-%) tools-java tools-toxiproxy tools-kubernetes ## Scenarios on real Spark and real Kubernetes
 	@mkdir -p build
 	@dir=$$($(install) gotestsum); "$$dir/gotestsum" --format testname --format-hide-empty-pkg \
-		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 25m ./integration/...
+		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 50m ./integration/...
 
 demo: tools-java tools-spark-4.3.0 ## Take a node from a Spark job, without and with Lifeboat
 	@go run ./integration/demo

@@ -95,12 +95,17 @@ func TestFreshOutputsAreAnnouncedAgain(t *testing.T) {
 	}
 }
 
+// TestFreshOutputsAreAnnouncedAgainAtTheDeadline: what is committed in the last second has no other chance.
 func TestFreshOutputsAreAnnouncedAgainAtTheDeadline(t *testing.T) {
 	s, _, member, _ := usual(t, 2)
+	s.cfg.Deadline.Margin = 3 * time.Second
 	member.set(func(x *sparkExecutor) { x.tasks = 1 })
-	saved(t, s.rescue(announceEvery+2*time.Second), 2)
-	if got := s.seen("index"); len(got) != 4 {
-		t.Errorf("%q, want both twice", got)
+	const within = 15 * time.Second
+	late := time.AfterFunc(within-s.cfg.Deadline.Margin-time.Second, func() { member.commit(0, 5, 100) })
+	defer late.Stop()
+	saved(t, s.rescue(within), 3)
+	if got := s.seen("index shuffle_0_5_"); len(got) != 2 {
+		t.Errorf("%q, want it twice", got)
 	}
-	s.inOrder("index", "ended")
+	s.inOrder("index shuffle_0_5_", "ended")
 }
