@@ -33,6 +33,8 @@ const (
 	endedAfter = 10 * time.Minute
 	// sweepEvery is how often agents clean up, give or take a half.
 	sweepEvery = time.Hour
+	// sweepApart is how far the clean-ups of all agents of one bucket are apart: each reads the whole catalog.
+	sweepApart = 10 * time.Minute
 	// sweepMost is how long one clean-up of an agent may take; the next one goes on.
 	sweepMost = 30 * time.Minute
 	// driverPatience is how long a driver has to answer, driverAgain the pause before one that refused is asked again.
@@ -92,6 +94,7 @@ func (c *Cleaner) CleanUp(ctx context.Context, b bucket.Bucket, o CleanUpOptions
 	if err != nil {
 		return nil, err
 	}
+	places = slices.DeleteFunc(places, func(p catalog.Place) bool { return p == sweepPlace() })
 	slices.SortStableFunc(places, func(x, y catalog.Place) int { return cmp.Compare(x.App, y.App) })
 	list := []Copies{}
 	for len(places) > 0 {
@@ -266,6 +269,9 @@ func (a *Agent) sweep(ctx context.Context) {
 	}
 }
 
+// sweepPlace is what agents claim whose turn it is to clean up.
+func sweepPlace() catalog.Place { return catalog.Place{App: "clean-up", Node: "all"} }
+
 func (a *Agent) sweepOne(ctx context.Context, c *Cleaner, p objectPlace) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepMost)
 	defer cancel()
@@ -274,6 +280,14 @@ func (a *Agent) sweepOne(ctx context.Context, c *Cleaner, p objectPlace) error {
 		return err
 	}
 	defer b.Close()
+	turn := catalog.New(b)
+	ours, err := turn.Claim(ctx, sweepPlace(), cleanUpClaim(a.cfg.Node.Name), sweepApart)
+	if err != nil || !ours {
+		return err // another agent has just done it
+	}
+	if err := turn.DropOldClaims(ctx, sweepPlace()); err != nil {
+		return err
+	}
 	_, err = c.CleanUp(ctx, b, CleanUpOptions{Reached: a.storages.gone, Answered: a.storages.answered})
 	return err
 }

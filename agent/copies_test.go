@@ -316,3 +316,37 @@ func TestNothingIsRemovedByAWrongClock(t *testing.T) {
 		t.Errorf("%+v, %d left", e, c.copied())
 	}
 }
+
+// TestAgentsTakeTurnsCleaningUp: each reads the whole catalog, so that thousands of agents must not all do it.
+func TestAgentsTakeTurnsCleaningUp(t *testing.T) {
+	c := newCopyStage(t, 3)
+	d := c.daemon()
+	c.until("copied", func() bool { return c.copied() == 3 })
+	d.stop()
+	<-d.done
+	c.dial = func(context.Context, string) error { return errors.New("the network is elsewhere") }
+	old := time.Now().Add(-2 * c.cfg.Objects.Keep)
+	must(t, filepath.WalkDir(c.storage, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		return os.Chtimes(path, old, old)
+	}))
+	a := c.agent()
+	cleaner := &Cleaner{Config: c.cfg, Log: c.logger(), Dialer: c.stage}
+	place := objectPlace{url: "file://" + c.storage}
+	if ours, err := c.catalog.Claim(t.Context(), sweepPlace(), cleanUpClaim("node-b"), sweepApart); !ours || err != nil {
+		t.Fatal(ours, err)
+	}
+	if must(t, a.sweepOne(t.Context(), cleaner, place)); c.copied() != 3 {
+		t.Error("cleaned up although it was another's turn")
+	}
+	giveUpClaim(t.Context(), c.catalog, sweepPlace(), cleanUpClaim("node-b"))
+	if must(t, a.sweepOne(t.Context(), cleaner, place)); c.copied() != 0 {
+		t.Errorf("%d copies are left", c.copied())
+	}
+	claims, err := filepath.Glob(filepath.Join(c.storage, ".lifeboat", "clean-up", "all", "*"))
+	if err != nil || len(claims) != 1 {
+		t.Errorf("claims left: %v, %v", claims, err)
+	}
+}

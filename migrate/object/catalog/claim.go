@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,6 +41,16 @@ func (c *Catalog) Claim(ctx context.Context, p Place, by string, lasts time.Dura
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// DropOldClaims removes all claims of a place but the last, which its holder may do.
+func (c *Catalog) DropOldClaims(ctx context.Context, p Place) error {
+	keys, err := c.keys(ctx, p, kindClaim)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	slices.Sort(keys)
+	return c.delete(ctx, keys[:len(keys)-1])
 }
 
 type numbered struct {
