@@ -42,6 +42,7 @@ type options struct {
 	notices int
 	uploads string
 	mirrors int
+	jobs    int
 	only    string
 	cold    bool
 	keep    bool
@@ -60,7 +61,8 @@ func main() {
 	flag.IntVar(&o.notices, "notices", 1000, "notices of each source whose reaction is measured; 0: none")
 	flag.StringVar(&o.uploads, "uploads", "2000x16KiB,200x1MiB,4x512MiB", "what is stored in an object storage")
 	flag.IntVar(&o.mirrors, "mirrors", 8, "runs of a job with copies ahead, and as many without; 0: none")
-	flag.StringVar(&o.only, "only", "", "one part: moves, idle, mirror, notices or objects (which need no Spark); all when empty")
+	flag.IntVar(&o.jobs, "jobs", 1, "runs of the job whose only node goes, of each side; 0: none")
+	flag.StringVar(&o.only, "only", "", "one part: moves, fallback, idle, mirror, notices or objects (the last two need no Spark); all when empty")
 	flag.BoolVar(&o.cold, "cold", false, "peers have never received a block before")
 	flag.BoolVar(&o.keep, "keep", false, "keep all files")
 	flag.BoolVar(&o.verbose, "v", false, "say how the clusters are started")
@@ -102,21 +104,27 @@ type bench struct {
 	reactions []reaction
 	stored    []uploaded
 	aheads    []ahead
+	jobRuns   []jobRun
 }
 
 // all measures the parts that were asked for. Notices come last: they leave the machine warm.
 func (b *bench) all(ctx context.Context) (err error) {
 	wants := func(part string) bool { return b.only == "" || b.only == part }
-	if !slices.Contains([]string{"", "moves", "idle", "mirror", "notices", "objects"}, b.only) {
-		return fmt.Errorf("-only %q: there are moves, idle, mirror, notices and objects", b.only)
+	if !slices.Contains([]string{"", "moves", "fallback", "idle", "mirror", "notices", "objects"}, b.only) {
+		return fmt.Errorf("-only %q: there are moves, fallback, idle, mirror, notices and objects", b.only)
 	}
-	if wants("moves") || wants("idle") || wants("mirror") {
+	if wants("moves") || wants("fallback") || wants("idle") || wants("mirror") {
 		if b.binary, err = lab.Build(ctx, b.dir); err != nil {
 			return err
 		}
 	}
 	if wants("moves") {
 		if err := b.moves(ctx); err != nil {
+			return err
+		}
+	}
+	if wants("fallback") && b.jobs > 0 {
+		if err := b.watchFallback(ctx); err != nil {
 			return err
 		}
 	}

@@ -73,6 +73,7 @@ func (b *bench) results() []result {
 		add("reaction", "s", median(reactions), (poll + goalReaction).Seconds(), "goal")
 		add("reaction-after-poll", "s", median(after), goalReaction.Seconds(), "goal")
 	}
+	b.fallbackResults(add)
 	b.addReactions(add)
 	b.uploadResults(add)
 	if with, without := b.times(config.MirrorAlways), b.times(config.MirrorOff); len(with) > 0 && len(without) > 0 {

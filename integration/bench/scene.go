@@ -107,16 +107,21 @@ func (s *scene) runMaps(ctx context.Context, wk work) error {
 	if len(s.names) != 2*wk.maps {
 		return fmt.Errorf("the executor holds %d shuffle files, want %d", len(s.names), 2*wk.maps)
 	}
-	executors := s.doomed.Executors()
+	s.victim, err = onlyExecutor(s.doomed)
+	return err
+}
+
+// onlyExecutor is the process of a node's one executor. The caller closes it.
+func onlyExecutor(n *lab.Node) (*executor.Process, error) {
+	executors := n.Executors()
 	if len(executors) != 1 {
-		return fmt.Errorf("%d executors on the doomed node, want 1", len(executors))
+		return nil, fmt.Errorf("%d executors on the doomed node, want 1", len(executors))
 	}
 	start, err := executor.StartTime("/proc", executors[0].PID)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.victim, err = executor.Open(executors[0].PID, start)
-	return err
+	return executor.Open(executors[0].PID, start)
 }
 
 func (s *scene) addPeers(ctx context.Context) error {
