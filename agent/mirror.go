@@ -92,7 +92,8 @@ func (m *mirror) saw(ctx context.Context, list []executor.Executor) {
 }
 
 // hold ends the copying of an application for as long as it is rescued, and says which of its outputs lie in object
-// storage whole. The function that it returns ends that.
+// storage whole: what is still under way then does not count, because a rescue's order must not change under it. The
+// function that it returns ends that.
 func (m *mirror) hold(app string) (stored *storedSet, release func()) {
 	m.mu.Lock()
 	a := m.running[app]
@@ -113,7 +114,7 @@ func (m *mirror) hold(app string) (stored *storedSet, release func()) {
 		return newStoredSet(), release
 	}
 	a.stop()
-	return a.stored, release
+	return a.stored.clone(), release
 }
 
 // close stops everything and waits for it.

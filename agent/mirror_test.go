@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/migrate/object/catalog"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/providers"
 )
@@ -103,10 +104,13 @@ func TestMirrorOff(t *testing.T) {
 func TestMirrorIsHeldInARescue(t *testing.T) {
 	r := newMirrorRig(config.MirrorAlways)
 	r.sees(t, "a")
+	mirrored, ref := r.running["a"], catalog.Ref{Shuffle: 1, Map: 2}
+	mirrored.stored.add(ref, 10)
 	stored, release := r.hold("a")
-	<-r.running["a"].done
-	if stored != r.running["a"].stored {
-		t.Error("what was stored is not known to the rescue")
+	<-mirrored.done
+	mirrored.stored.add(catalog.Ref{Shuffle: 1, Map: 3}, 10) // it was under way
+	if got := stored.refs(); !slices.Equal(got, []catalog.Ref{ref}) {
+		t.Errorf("the rescue takes %v for stored", got)
 	}
 	_, releaseToo := r.hold("a") // by a second rescue
 	release()

@@ -69,6 +69,13 @@ func (s *storedSet) refs() []catalog.Ref {
 	return slices.Collect(maps.Keys(s.outputs))
 }
 
+// clone is what is there now, and stays as it is.
+func (s *storedSet) clone() *storedSet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &storedSet{began: s.began, now: s.now, outputs: maps.Clone(s.outputs)}
+}
+
 func (s *storedSet) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
