@@ -14,7 +14,8 @@ BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b
 SPARKS  := 3.5.9 4.1.4 4.3.0
 HADOOPS := hadoop-aws-3.5.9 hadoop-aws-4.3.0
 STORES  := versitygw fake-gcs-server azurite
-TOOLS   := java golangci-lint gotestsum toxiproxy kubernetes $(SPARKS:%=spark-%) $(HADOOPS) $(STORES) s5cmd rclone
+CLUSTER := kubernetes containers coredns
+TOOLS   := java golangci-lint gotestsum toxiproxy $(CLUSTER) $(SPARKS:%=spark-%) $(HADOOPS) $(STORES) s5cmd rclone
 buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 install  := bash integration/tools/install.sh
 
@@ -42,10 +43,10 @@ unit: ## Unit tests with the race detector
 	@dir=$$($(install) gotestsum); CGO_ENABLED=1 "$$dir/gotestsum" --format pkgname --format-hide-empty-pkg \
 		--jsonfile build/unit.json -- -race ./...
 
-integration: $(SPARKS:%=tools-spark-%) $(HADOOPS:%=tools-%) $(STORES:%=tools-%) tools-java tools-toxiproxy tools-kubernetes ## Scenarios on real Spark and real Kubernetes
+integration: $(SPARKS:%=tools-spark-%) $(HADOOPS:%=tools-%) $(STORES:%=tools-%) $(CLUSTER:%=tools-%) tools-java tools-toxiproxy ## Scenarios on real Spark and real Kubernetes
 	@mkdir -p build
 	@dir=$$($(install) gotestsum); "$$dir/gotestsum" --format testname --format-hide-empty-pkg \
-		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 50m ./integration/...
+		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 75m ./integration/...
 
 demo: tools-java tools-spark-4.3.0 ## Take a node from a Spark job, without and with Lifeboat
 	@go run ./integration/demo

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
-#     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone
+#     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone |
+#     containers | coredns
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -167,11 +168,14 @@ make_gosource() {
 # repository is its root: this script may run from any folder of it.
 repository() { dirname "$(go env GOMOD)"; }
 
+# recipes is the folder of this script, which may have come as text alone.
+recipes() { echo "$(repository)/integration/tools"; }
+
 # server_sources is the folder of the module that make_kubernetes builds.
 server_sources() { echo "$(repository)/integration/kubernetes/server"; }
 
 # azurite_sources is the folder with what make_azurite installs.
-azurite_sources() { echo "$(repository)/integration/tools/azurite"; }
+azurite_sources() { echo "$(recipes)/azurite"; }
 
 # kubernetes: a whole cluster in one program, under the names of its parts. The module is compiled anew when a file of it
 # changes; that takes minutes of two cores, so that other work goes first.
@@ -186,6 +190,23 @@ make_kubernetes() {
   for part in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl; do
     ln -s kubernetes "$work/out/$part"
   done
+}
+
+# module: commands of a module of ours in integration/kubernetes, built anew when a file of it changes. Its go.mod pins them.
+make_module() {
+  say "building $tool $version"
+  mkdir "$work/out"
+  (cd "$(module_sources)" && CGO_ENABLED=0 nice -n 10 go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$work/out/$output" "${packages[@]}") ||
+    die "$tool can't be built"
+}
+
+# module_sources is the folder of the module that make_module builds.
+module_sources() { echo "$(repository)/integration/kubernetes/$module"; }
+
+# describe_module VERSION-OF sets what describe must, from the files of the module.
+describe_module() {
+  version=$(sed -n "s|^.*\<$1 v||p" "$(module_sources)/go.mod")
+  sum=$(find "$(module_sources)" \( -name 'go.*' -o -name '*.go' ! -name '*_test.go' \) -print0 | LC_ALL=C sort -z | xargs -0 cat | sha256sum)
 }
 
 # node: Node.js with npm from a Python wheel; Debian's is too old for what runs on it here.
@@ -280,11 +301,24 @@ describe() {
     version=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$(server_sources)/go.mod")
     sum=$(cat "$(server_sources)"/{go.mod,go.sum,main.go} | sha256sum)
     ;;
-  *) die "usage: install.sh java|spark-3.5.9|spark-4.1.4|spark-4.3.0|hadoop-aws-3.5.9|hadoop-aws-4.3.0|golangci-lint|gotestsum|toxiproxy|kubernetes|versitygw|fake-gcs-server|node|azurite|s5cmd|rclone" ;;
+  coredns)
+    kind=module module=dns output=coredns packages=(.)
+    describe_module github.com/coredns/coredns
+    ;;
+  containers)
+    kind=debs
+    # shellcheck source=debs.sh
+    . "$(recipes)/debs.sh"
+    sources_of_debs "$1"
+    ;;
+  *) die "usage: install.sh TOOL; the tools stand at the top of this script" ;;
   esac
-  key=$(printf '%s' "$kind/$recipe/$sum" | sha256sum | cut -c1-12)
-  name=${1%-"$version"}-$version-$key
+  tool=$1
+  name=${1%-"$version"}-$version-$(key_of "$sum")
 }
+
+# key_of SUMS is the end of a folder's name.
+key_of() { printf '%s' "$kind/$recipe/$1" | sha256sum | cut -c1-12; }
 
 # main NAME installs what is missing and prints the folder. In a subshell: it holds a lock and a trap.
 main() (
@@ -307,6 +341,7 @@ main() (
     say "$name is there after $SECONDS s"
   fi
   [ -e "$complete" ] || "archive_$kind" "$folder"
+  [ ! -L "$folder" ] || folder="$cache/$(readlink "$folder")"
   echo "$folder"
 )
 

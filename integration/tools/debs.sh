@@ -1,0 +1,87 @@
+# Recipes for install.sh: programs from the packages of Debian 12. They are unpacked and never installed: no service
+# starts, and the machine stays as it is. Debian takes a version off its mirrors when a security update comes out, so a
+# newer one is accepted: apt knows the signature over it, and the folder's name holds what was got.
+
+# sources_of_debs are the packages of a tool, each as package=version:sha256.
+sources_of_debs() {
+  case "$1" in
+  containers)
+    version=1.6.20 # containerd's
+    debs=(
+      containerd=1.6.20~ds1-1+deb12u3:8669d264eeb0fcdb4a0b1ba436ab88ec5dafde4a66e1278ec279d830db4c2216
+      runc=1.1.5+ds1-1+deb12u1:a00351f8c0318de0b424ecf5cd0fdb69880a89f3511cae4f6fff7de3e57881c5
+      containernetworking-plugins=1.1.1+ds1-3+b5:4cac8143474d1249b19f7b0e80b8d0daaa6dfdaa8bd514bc468d38d4a108099f
+      busybox-static=1:1.35.0-4+deb12u1+b1:3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744
+    )
+    ;;
+  esac
+  sum="${debs[*]}"
+}
+
+# need_apt makes sure that apt knows what Debian has.
+need_apt() {
+  command -v apt-get >/dev/null || die "$1 comes from Debian's packages, and there is no apt-get here"
+  [[ $(apt-cache policy "${debs[0]%%=*}") =~ Candidate:\ [0-9] ]] || update_apt
+}
+
+update_apt() {
+  say "apt-get update"
+  apt-get update -q >"$work/apt.log" 2>&1 || { tail -5 "$work/apt.log" >&2; die "apt-get update failed: do it by hand, as root"; }
+}
+
+# get_deb downloads one package into $work/dl; apt checks it against the signed list of the archive.
+get_deb() {
+  (cd "$work/dl" && apt-get download -q -o Acquire::Retries=3 -o APT::Get::AllowUnauthenticated=false "$1") >"$work/apt.log" 2>&1
+}
+
+# pinned_deb PACKAGE=VERSION:SHA256 gets that file, or the archive's newer one, and adds a line to $work/got.
+pinned_deb() {
+  local pin=$1 package=${1%%=*} pinned=${1##*:} file got
+  mkdir "$work/dl"
+  if ! get_deb "${pin%:*}"; then
+    update_apt
+    get_deb "${pin%:*}" || get_deb "$package" || { tail -5 "$work/apt.log" >&2; die "$package can't be downloaded"; }
+  fi
+  file=$(echo "$work"/dl/*.deb)
+  got=$(dpkg-deb -f "$file" Version):$(sha256sum "$file" | cut -c1-64)
+  if [ "$package=$got" != "$pin" ]; then
+    [ "${got%:*}" != "$(sed 's/^[^=]*=\(.*\):[^:]*$/\1/' <<<"$pin")" ] || die "$package ${got%:*} is not the file that was pinned ($pinned)"
+    say "WARNING: Debian no longer has ${pin%:*}; taking its newer version, pin it: $package=$got"
+  fi
+  echo "$package=$got" >>"$work/got"
+  dpkg-deb -x "$file" "$work/root"
+  rm -r "$work/dl"
+}
+
+# make_debs unpacks all packages of a tool and keeps what is used of them. When Debian had newer ones, the folder that was
+# asked for becomes a link to one that is named after what was got.
+make_debs() {
+  local deb newer
+  need_apt "$tool"
+  mkdir "$work/root" "$work/out"
+  say "downloading $tool from Debian: ${debs[*]%%=*}"
+  for deb in "${debs[@]}"; do pinned_deb "$deb"; done
+  "keep_$tool"
+  can_start "$work/out"
+  cp "$work/got" "$work/out/packages"
+  [ "$(paste -sd' ' "$work/got")" != "$sum" ] || return 0
+  newer="$cache/$tool-debian-$(key_of "$(paste -sd' ' "$work/got")")"
+  [ -e "$newer" ] || mv -T "$work/out" "$newer"
+  rm -rf "$work/out"
+  ln -s "$(basename "$newer")" "$work/out"
+}
+
+# can_start refuses a folder with a program that lacks a library here: better now than in the middle of a test.
+can_start() {
+  local missing
+  missing=$(find -L "$1" -type f -perm /111 -exec env "LD_LIBRARY_PATH=$1/lib" ldd {} + 2>/dev/null |
+    sed -n 's/^\t*\(.*\) => not found$/\1/p' | sort -u) || true # a static program is an error to ldd
+  [ -z "$missing" ] || die "$tool needs libraries that are not on this machine: $missing"
+}
+
+# containers: what runs pods on a node, and a shell for them.
+keep_containers() {
+  mkdir "$work/out/bin"
+  mv "$work"/root/usr/bin/{containerd,containerd-shim-runc-v2,ctr} "$work/root/usr/sbin/runc" "$work/root/bin/busybox" "$work/out/bin/"
+  mv "$work/root/usr/lib/cni" "$work/out/cni"
+}
