@@ -104,6 +104,7 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 	}
 	a.scanner = executor.NewScanner(a.finder)
 	a.storages, a.salvages = newStorages(), status.NewSalvages(d.Registry)
+	status.CountSources(d.Registry, a.sourcesUp)
 	a.mirror = a.newMirror()
 	if a.mirror.mode != config.MirrorOff {
 		a.mirrorWanted = a.mirror.want

@@ -219,11 +219,14 @@ func (r *rescue) applications() []*application {
 
 // showProgress keeps the metrics and whoever asked informed, until ctx ends and once more then.
 func (r *rescue) showProgress(ctx context.Context) {
+	outlook := forecast{}
 	for {
 		err := pause(ctx, progressEvery)
 		p := r.now()
 		if !r.dryRun {
 			r.metrics.SetAtRisk(p.Found.Outputs-p.Saved.Outputs-p.Lost.Outputs, p.Found.Bytes-p.Saved.Bytes-p.Lost.Bytes)
+			until, _ := r.deadline.Deadline()
+			r.metrics.SetForecast(time.Until(until).Seconds(), outlook.seconds(time.Now(), r.applications()))
 		}
 		if r.progress != nil {
 			r.progress(p)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -61,6 +62,21 @@ func (a *Agent) Status(context.Context) status.Status {
 	return s
 }
 
+// sourcesUp is how many sources of notices answer now; that of drills hears no real notice and is left out.
+func (a *Agent) sourcesUp() float64 {
+	n := 0
+	for _, source := range a.watched() {
+		if v := viewOf(source); v.OK && !v.Drills {
+			n++
+		}
+	}
+	return float64(n)
+}
+
+// silence is how long a source may be without an answer although its last poll had one: after that nothing polls it any more.
+// Every source looks much more often.
+const silence = 5 * time.Minute
+
 // viewOf is what a source sees.
 func viewOf(source providers.Source) status.Source {
 	v := status.Source{Drills: source.Name() == drill.Source}
@@ -68,6 +84,9 @@ func viewOf(source providers.Source) status.Source {
 		v.Health, v.Notices = sight.Health(), sight.Notices()
 	}
 	v.Source = source.Name()
+	if quiet := time.Since(v.LastAnswer); v.OK && quiet > silence {
+		v.OK, v.Error = false, fmt.Sprintf("it was not asked for %s", quiet.Round(time.Second))
+	}
 	return v
 }
 

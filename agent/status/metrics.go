@@ -1,6 +1,7 @@
 package status
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -35,6 +36,9 @@ type Metrics struct {
 	phaseSeconds      *prometheus.HistogramVec
 	secondsLeft       prometheus.Histogram
 	lastSecondsLeft   prometheus.Gauge
+	timeLeft          prometheus.Gauge
+	expected          prometheus.Gauge
+	lostInRescues     *prometheus.CounterVec
 	reaction          prometheus.Histogram
 	outputs           *prometheus.CounterVec
 	bytes             *prometheus.CounterVec
@@ -62,6 +66,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		phaseSeconds:      f.histograms("rescue_phase_seconds", "How long the phases of rescues took.", prometheus.ExponentialBuckets(0.01, 3, 10), "phase"),
 		secondsLeft:       f.histogram("rescue_seconds_left", "Time from the end of a rescue to its deadline.", leadBuckets),
 		lastSecondsLeft:   f.gauge("rescue_last_seconds_left", "Time from the end of the last rescue to its deadline; negative when it was missed."),
+		timeLeft:          f.gauge("rescue_time_left_seconds", "Time that the running rescue has left for copies; negative when it is over, NaN while none runs."),
+		expected:          f.gauge("rescue_expected_seconds", "Time that the rest of the running rescue takes at the speed of the last seconds; +Inf when nothing goes on, NaN while none runs or nobody can say."),
+		lostInRescues:     f.counters("rescue_lost_outputs_total", "Map outputs that were lost in rescues that ended.", "drill"),
 		reaction:          f.histogram("rescue_reaction_seconds", "Time from a notice to the first byte sent.", prometheus.ExponentialBuckets(0.01, 2.5, 9)),
 		outputs:           f.counters("outputs_total", "Map outputs by result.", "result"),
 		bytes:             f.counters("bytes_total", "Bytes of map outputs by result.", "result"),
@@ -88,6 +95,10 @@ func (m *Metrics) init() {
 			m.rescues.WithLabelValues(string(o), strconv.FormatBool(drill))
 		}
 	}
+	for _, drill := range []bool{false, true} {
+		m.lostInRescues.WithLabelValues(strconv.FormatBool(drill))
+	}
+	m.SetForecast(math.NaN(), math.NaN())
 	for _, d := range []string{toPeer, toObjects} {
 		m.destinationCount.WithLabelValues(d)
 		m.destinationBytes.WithLabelValues(d)
@@ -105,7 +116,7 @@ func (m *Metrics) SetExecutors(n int) { m.executors.Set(float64(n)) }
 // SetPinned says how many file descriptors hold map outputs.
 func (m *Metrics) SetPinned(n int) { m.pinned.Set(float64(n)) }
 
-// SetRunning says whether a rescue runs. When it ends, nothing is at risk any more.
+// SetRunning says whether a rescue runs. When it ends, nothing is at risk any more, and nothing is expected.
 func (m *Metrics) SetRunning(running bool) {
 	if running {
 		m.running.Set(1)
@@ -113,12 +124,20 @@ func (m *Metrics) SetRunning(running bool) {
 	}
 	m.running.Set(0)
 	m.SetAtRisk(0, 0)
+	m.SetForecast(math.NaN(), math.NaN())
 }
 
 // SetAtRisk says how much of the running rescue is neither saved nor lost yet.
 func (m *Metrics) SetAtRisk(outputs int, bytes int64) {
 	m.outputsAtRisk.Set(float64(outputs))
 	m.bytesAtRisk.Set(float64(bytes))
+}
+
+// SetForecast says how many seconds the running rescue has left for copies, and how many it will need at its present
+// speed: +Inf when nothing goes on, NaN while nobody can say. An alert compares the two.
+func (m *Metrics) SetForecast(left, expected float64) {
+	m.timeLeft.Set(left)
+	m.expected.Set(expected)
 }
 
 // Notice counts a notice by what was made of it: rescue, merged, widens, scheduled, mirrored, recorded, repeated, rehearsed,
@@ -175,18 +194,29 @@ func (m *Metrics) output(result string, bytes int64) {
 	m.bytes.WithLabelValues(result).Add(float64(bytes))
 }
 
-// Rescued counts a rescue that ended. A dry run is none.
+// Rescued counts a rescue that ended. A dry run is none. What an interrupted one has not saved is not lost: the next run of the
+// agent goes on with it.
 func (m *Metrics) Rescued(r *report.Report) {
 	if r.DryRun {
 		return
 	}
 	m.rescues.WithLabelValues(string(r.Outcome), strconv.FormatBool(r.Notice.Drill)).Inc()
+	if _, _, lost := r.Total(); !r.Interrupted {
+		m.lostInRescues.WithLabelValues(strconv.FormatBool(r.Notice.Drill)).Add(float64(lost.Outputs))
+	}
 	m.secondsLeft.Observe(max(r.SecondsLeft, 0))
 	m.lastSecondsLeft.Set(r.SecondsLeft)
 	for _, a := range r.Applications {
 		m.recomputeAvoided.Add(max(a.Recompute.Avoided, 0))
 		m.recomputeIncurred.Add(max(a.Recompute.Incurred, 0))
 	}
+}
+
+// CountSources registers the number of sources that would hear a real notice now. 0 means that the next one is missed.
+func CountSources(reg prometheus.Registerer, up func() float64) {
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "notice_sources_up", Help: "Sources of notices that answer now, without that of drills.",
+	}, up))
 }
 
 // factory makes and registers.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -173,19 +174,26 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 	m.SetPinned(9)
 	m.SetRunning(true)
 	m.SetAtRisk(2, 20)
+	m.SetForecast(30, math.Inf(1))
+	CountSources(reg, func() float64 { return 2 })
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", err, problems)
 	}
 	m.Rescued(&report.Report{Outcome: report.Some, SecondsLeft: -2, Applications: []report.Application{{Recompute: report.Recompute{Avoided: 3}}}})
 	m.Rescued(&report.Report{Outcome: report.Some, DryRun: true})
+	part := []report.Application{{Lost: report.Amount{Outputs: 4}}}
+	m.Rescued(&report.Report{Outcome: report.None, Applications: part})
+	m.Rescued(&report.Report{Outcome: report.None, Applications: part, Interrupted: true})
+	m.Rescued(&report.Report{Outcome: report.None, Applications: part, DryRun: true})
 	for name, c := range map[string]struct {
 		got  prometheus.Collector
 		want float64
 	}{
 		"retries": {m.retries.WithLabelValues("gone"), 1}, "lost": {m.bytes.WithLabelValues(lost), 5},
 		"unsaved": {m.outputs.WithLabelValues(unsaved), 1}, "running": {m.running, 1}, "at risk": {m.bytesAtRisk, 20},
-		"rescues": {m.rescues.WithLabelValues("some", "false"), 1}, "left": {m.lastSecondsLeft, -2}, "avoided": {m.recomputeAvoided, 3},
+		"rescues": {m.rescues.WithLabelValues("some", "false"), 1}, "left": {m.lastSecondsLeft, 0}, "avoided": {m.recomputeAvoided, 3},
+		"lost in rescues": {m.lostInRescues.WithLabelValues("false"), 4}, "time left": {m.timeLeft, 30}, "expected": {m.expected, math.Inf(1)},
 		"executors": {m.executors, 3}, "pinned": {m.pinned, 9},
 	} {
 		if v := testutil.ToFloat64(c.got); v != c.want {
@@ -193,11 +201,14 @@ func TestMetricsFollowTheConventions(t *testing.T) {
 		}
 	}
 	m.SetRunning(false)
+	if !math.IsNaN(testutil.ToFloat64(m.timeLeft)) || !math.IsNaN(testutil.ToFloat64(m.expected)) {
+		t.Error("a forecast after the rescue")
+	}
 	if testutil.ToFloat64(m.outputsAtRisk) != 0 {
 		t.Error("at risk after the rescue")
 	}
 	families, err := reg.Gather()
-	if err != nil || len(families) != 19 {
+	if err != nil || len(families) != 23 {
 		t.Errorf("%d families, %v", len(families), err)
 	}
 }
