@@ -19,6 +19,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/journal"
+	kubernetes "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/agent/report"
 	"github.com/lifeboat/lifeboat/agent/status"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
@@ -63,6 +64,8 @@ type Agent struct {
 	lookout  *lookout // nil in the agent of a salvage
 	storages *storages
 	salvages *status.Salvages
+
+	kube *kubernetes.Client // nil: no Kubernetes; set before anything runs
 
 	started  time.Time
 	stopping atomic.Bool // no new rescue begins
@@ -141,6 +144,7 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 	if err := a.serve(life, &background, in.failed); err != nil {
 		return err
 	}
+	background.Go(func() { a.kube.Run(life) })
 	background.Go(func() { a.watchExecutors(intake) })
 	background.Go(func() { a.sweep(intake) })
 	background.Go(func() { a.store.Acted("") }) // so that a notice does not wait for the disk

@@ -263,7 +263,9 @@ func TestKubernetesIsWatchedWhereItCanBe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("NODE_NAME", tt.node)
 			t.Setenv("KUBERNETES_SERVICE_HOST", "")
-			list, err := kubeSources(tt.kube, Deps{Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
+			cfg := config.Default()
+			cfg.Providers.Kube = tt.kube
+			_, list, err := openKubernetes(cfg, Deps{Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
 			if len(list) != tt.sources || (err != nil) != (tt.wrong != "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
 				t.Errorf("%d sources, %v", len(list), err)
 			}

@@ -8,32 +8,34 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/lifeboat/lifeboat/agent/config"
+	kubernetes "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
-// kubeSources watch this node and its executor pods. What auto can't do is no error: the agent may run beside Kubernetes, or in
-// a pod that was not given what this takes.
-func kubeSources(p config.Kube, d Deps) ([]providers.Source, error) {
+// openKubernetes watches this node and its executor pods, and makes the client that knows of them what the sources do. What
+// auto can't do is no error: the agent may run beside Kubernetes, or in a pod that was not given what this takes.
+func openKubernetes(cfg config.Config, d Deps) (*kubernetes.Client, []providers.Source, error) {
+	p := cfg.Providers.Kube
 	node := cmp.Or(p.Node, os.Getenv("NODE_NAME"))
 	switch {
 	case p.Enabled == config.Off, p.Enabled == config.Auto && p.Kubeconfig == "" && !kube.InCluster():
-		return nil, nil
+		return nil, nil, nil
 	case p.Enabled == config.Auto && node == "":
 		d.Log.Warn("Kubernetes is not watched: this node's name is not known; set NODE_NAME from the downward API (spec.nodeName), " +
 			"or providers.kube.node")
-		return nil, nil
+		return nil, nil, nil
 	}
 	taints, err := kubeTaints(p)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	list, err := openKube(p, kube.Options{Node: node, Taints: taints}, d)
+	client, list, err := openKube(cfg, kube.Options{Node: node, Taints: taints}, d)
 	if err != nil && p.Enabled == config.Auto {
 		d.Log.Warn("Kubernetes is not watched", zap.Error(err))
-		return nil, nil
+		return nil, nil, nil
 	}
-	return list, err
+	return client, list, err
 }
 
 // kubeTaints reads the configured taints. What can't be read is an error, also where Kubernetes may not be there.
@@ -49,17 +51,24 @@ func kubeTaints(p config.Kube) ([]kube.Taint, error) {
 	return all, nil
 }
 
-func openKube(p config.Kube, o kube.Options, d Deps) ([]providers.Source, error) {
+func openKube(cfg config.Config, o kube.Options, d Deps) (*kubernetes.Client, []providers.Source, error) {
+	p := cfg.Providers.Kube
 	var err error
 	if o.Cluster, err = kube.Open(kube.Access{Kubeconfig: p.Kubeconfig}); err != nil {
-		return nil, fmt.Errorf("providers.kube: %w", err)
+		return nil, nil, fmt.Errorf("providers.kube: %w", err)
 	}
 	o.ShutdownLead, o.Timeout, o.Log, o.Metrics = p.Lead, p.Timeout, d.Log, d.Registry
-	var m making
-	m.add(kube.NewNode(o))
-	m.add(kube.NewPods(o))
-	if m.err != nil {
-		return nil, fmt.Errorf("providers.kube: %w", m.err)
+	node, err := kube.NewNode(o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("providers.kube: %w", err)
 	}
-	return m.list, nil
+	pods, err := kube.NewPods(o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("providers.kube: %w", err)
+	}
+	client := kubernetes.New(kubernetes.Options{
+		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: cfg.Kubernetes, Taints: o.Taints,
+		Proc: d.Proc, Log: d.Log, Metrics: d.Registry,
+	})
+	return client, []providers.Source{node, pods}, nil
 }

@@ -22,13 +22,18 @@ func (a *Agent) openSources() error {
 	if err != nil {
 		return err
 	}
+	client, watches, err := openKubernetes(a.cfg, a.deps)
+	if err != nil {
+		return err
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.sources = list
+	a.kube, a.sources = client, slices.Concat(list, watches)
 	return nil
 }
 
-// newSources makes the notice sources that the configuration names. Those of a cloud that has to be found come later.
+// newSources makes the notice sources that the configuration names, beside Kubernetes. Those of a cloud that has to be found
+// come later.
 func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 	var list []providers.Source
 	for _, c := range clouds(cfg) {
@@ -41,12 +46,8 @@ func newSources(cfg config.Config, d Deps) ([]providers.Source, error) {
 		}
 		list = append(list, found...)
 	}
-	pods, err := kubeSources(cfg.Providers.Kube, d)
-	if err != nil {
-		return nil, err
-	}
 	files, err := fileSources(cfg.Providers.File, d)
-	return slices.Concat(list, pods, files), err
+	return append(list, files...), err
 }
 
 func fileSources(p config.File, d Deps) ([]providers.Source, error) {

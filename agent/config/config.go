@@ -37,6 +37,8 @@ type Config struct {
 	Objects      Objects       `yaml:"objects"`
 	Mirror       Mirror        `yaml:"mirror"`
 	Spark        Spark         `yaml:"spark"`
+	Kubernetes   Kubernetes    `yaml:"kubernetes"`
+	Survivor     Survivor      `yaml:"survivor"`
 	Scan         time.Duration `yaml:"scan" doc:"How often /proc is looked at for executors while nothing is going on." min:"1s" max:"10m"`
 	Log          Log           `yaml:"log"`
 	Reports      Reports       `yaml:"reports"`
@@ -173,6 +175,9 @@ func Default() Config {
 			Dialect: DialectAuto, Trigger: TriggerAuto,
 			EndExecutors: true, DecommissionWorker: true, KillAfter: 5 * time.Second,
 		},
+		Kubernetes: defaultKubernetes(),
+		Survivor:   defaultSurvivor(),
+
 		Scan:    10 * time.Second,
 		Log:     Log{Level: "info", Format: "json"},
 		Reports: Reports{Keep: 100},

@@ -186,6 +186,10 @@ func TestMistakesNameTheLineAndTheKey(t *testing.T) {
 		{"endpoint", "objects: {endpoint: 'minio:9000'}\n", "objects.endpoint: not a URL of a service"},
 		{"endpoint with a password", "objects: {endpoint: 'http://a:b@minio'}\n", "objects.endpoint: not a URL of a service"},
 		{"path style", "objects: {pathStyle: yes please}\n", `objects.pathStyle: "yes please" is not known`},
+		{"adopt", "kubernetes: {volumes: {adopt: copy}}\n", `kubernetes.volumes.adopt: "copy" is not known: set it to one of link, upload, off`},
+		{"grace", "kubernetes: {grace: 0s}\n", "kubernetes.grace: 0s is out of range: set it from 1s to 5m"},
+		{"failing what is not deleted", "survivor: {deletePods: false, forceDelete: false}\n", "survivor.failPods: a pod whose status is Failed"},
+		{"force without deleting", "survivor: {deletePods: false, failPods: false}\n", "survivor.forceDelete: nothing is deleted by force"},
 		{"blank name", "node: {name: ' '}\n", "node.name: empty"},
 	}
 	for _, tt := range tests {

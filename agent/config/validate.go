@@ -38,6 +38,7 @@ func (c Config) Validate() error {
 	c.checkPaths(bad)
 	c.checkObjects(bad)
 	c.checkSpark(bad)
+	c.checkSurvivor(bad)
 	c.checkTimes(bad)
 	return errors.Join(all...)
 }

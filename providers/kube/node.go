@@ -37,6 +37,9 @@ type nodeObject struct {
 	} `json:"spec"`
 	Status struct {
 		Conditions []corev1.NodeCondition `json:"conditions"`
+		NodeInfo   struct {
+			BootID string `json:"bootID"`
+		} `json:"nodeInfo"`
 	} `json:"status"`
 
 	// When the fields were written last, by the API server's clock; zero when it does not tell.
@@ -59,16 +62,17 @@ func NewNode(o Options) (*Node, error) {
 	n := &Node{o: o, taints: append(slices.Clone(o.Taints), DisruptionTaints()...), logged: make(map[string]bool)}
 	n.objects = newFollower[*nodeObject](o, "/api/v1/nodes", url.Values{"fieldSelector": {"metadata.name=" + o.Node}})
 	n.objects.exact = true
-	n.objects.reduce = reduceNode
+	n.objects.reduce = n.reduce
 	n.source = source{name: NodeName, follow: n.objects.run, look: n.look, heard: n.objects.heard}
 	return n, n.start(o, n.objects.wake)
 }
 
-// reduceNode keeps what is used, and of the fields' history two times.
-func reduceNode(o *nodeObject) {
+// reduce keeps what is used, and of the fields' history two times.
+func (n *Node) reduce(o *nodeObject) {
 	o.taintsWritten = written(o.Metadata.ManagedFields, "f:taints")
 	o.cordonWritten = written(o.Metadata.ManagedFields, "f:unschedulable")
 	o.Metadata.ManagedFields, o.Metadata.Labels = nil, nil
+	o.Metadata.Annotations = ownOnly(o.Metadata.Annotations, n.o.OwnMark)
 	o.Status.Conditions = slices.DeleteFunc(o.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type != corev1.NodeReady })
 }
 

@@ -33,15 +33,20 @@ type Pods struct {
 
 // podObject is what is needed of a Pod.
 type podObject struct {
-	Metadata metadata `json:"metadata"`
+	Metadata ownerMeta `json:"metadata"`
 	Spec     struct {
-		NodeName                      string `json:"nodeName"`
-		TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds"`
+		NodeName                      string      `json:"nodeName"`
+		TerminationGracePeriodSeconds *int64      `json:"terminationGracePeriodSeconds"`
+		Containers                    []container `json:"containers"`
+		Volumes                       []volume    `json:"volumes"`
 	} `json:"spec"`
 	Status struct {
+		PodIP      string                `json:"podIP"`
 		Phase      corev1.PodPhase       `json:"phase"`
 		Conditions []corev1.PodCondition `json:"conditions"`
 	} `json:"status"`
+
+	seen Pod // what others see of it
 }
 
 // meta of an object that is null is empty.
@@ -49,7 +54,7 @@ func (o *podObject) meta() *metadata {
 	if o == nil {
 		return &metadata{}
 	}
-	return &o.Metadata
+	return &o.Metadata.metadata
 }
 
 // NewPods checks the options; it opens no connection.
@@ -71,7 +76,9 @@ func (p *Pods) reduce(o *podObject) {
 	m := &o.Metadata
 	m.ManagedFields = nil
 	m.Labels = pick(m.Labels, labelRole, labelApp, labelExec)
-	m.Annotations = pick(m.Annotations, p.o.OwnMark)
+	m.Annotations = ownOnly(m.Annotations, p.o.OwnMark)
+	o.seen = o.view()
+	m.OwnerReferences, o.Spec.Containers, o.Spec.Volumes = nil, nil, nil
 	o.Status.Conditions = slices.DeleteFunc(o.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type != corev1.DisruptionTarget })
 	for i := range o.Status.Conditions {
 		o.Status.Conditions[i].Message = ""

@@ -296,7 +296,7 @@ func TestListThatIsNone(t *testing.T) {
 			next(t, notices)
 			await(t, "health", func() bool { return n.Health().OK })
 			f := newFollower[*nodeObject](n.o, "/api/v1/nodes", nil)
-			f.reduce = reduceNode
+			f.reduce = new(Node).reduce
 			server := httptest.NewServer(says(200, tt.body))
 			defer server.Close()
 			f.cluster = openFor(t, server.URL)
@@ -387,7 +387,7 @@ func FuzzEvent(f *testing.F) {
 	f.Add(event("ADDED", nodeDoc(`"unschedulable": true, "taints": null`, `"conditions": [{"type": "Ready"}]`)))
 	f.Fuzz(func(t *testing.T, line string) {
 		w := newFollower[*nodeObject](Options{}, "/api/v1/nodes", nil)
-		w.reduce, w.objects = reduceNode, map[string]*nodeObject{}
+		w.reduce, w.objects = new(Node).reduce, map[string]*nodeObject{}
 		n := &Node{o: Options{Node: "n"}, taints: DisruptionTaints()}
 		if w.event([]byte(line)) != nil {
 			return
