@@ -36,6 +36,7 @@ func (c *cli) agentCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&printConfig, "print-config", false, "print the effective configuration and exit")
+	c.listenFlag(cmd)
 	return cmd
 }
 

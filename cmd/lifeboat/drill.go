@@ -55,6 +55,7 @@ func (c *cli) drillCommand() *cobra.Command {
 	flags.StringVar(&f.app, "app", "", "only the executors of this application")
 	flags.StringArrayVar(&f.executors, "executor", nil, "only this executor; can be repeated")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "look and plan only: tell nobody, copy nothing, end nothing")
+	c.listenFlag(cmd)
 	return cmd
 }
 

@@ -17,6 +17,10 @@ import (
 	"github.com/lifeboat/lifeboat/agent/status"
 )
 
+// envListen is where --listen is looked for when it is not given: what is started in the agent's container
+// (kubectl exec) then finds the agent, whose address is another one on each node.
+const envListen = "LIFEBOAT_LISTEN"
+
 // Exit codes beside those of report.Outcome.
 const (
 	exitOther = 1
@@ -45,6 +49,7 @@ type cli struct {
 	open     func(config.Config, agent.Deps) (rescuer, error)
 
 	configPath string
+	listen     string // in place of the configuration's; see listenFlag
 	format     format
 	entered    bool // the command line was understood
 }
@@ -124,11 +129,23 @@ func outcome(code int) error {
 	return &exitError{code: code}
 }
 
+// listenFlag gives --listen to a command that serves the agent's pages, or asks them.
+func (c *cli) listenFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.listen, "listen", os.Getenv(envListen), "host:port of the agent's pages, in place of the configuration's; $"+envListen+" too")
+}
+
 // load reads the configuration.
 func (c *cli) load() (config.Config, error) {
 	cfg, err := config.Load(c.configPath)
 	if err != nil {
 		return cfg, usage(err)
+	}
+	if c.listen == "" {
+		return cfg, nil
+	}
+	cfg.Listen = c.listen
+	if err := cfg.Validate(); err != nil {
+		return cfg, usage(fmt.Errorf("--listen, or $%s: %w", envListen, err))
 	}
 	return cfg, nil
 }

@@ -18,7 +18,7 @@ import (
 )
 
 func (c *cli) noticesCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "notices",
 		Short: "Show what each source of notices sees now, and how it is",
 		Long: "Ask the agent that runs on this node what each source of notices sees, when it last answered, and how far this\n" +
@@ -27,6 +27,8 @@ func (c *cli) noticesCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.notices(cmd.Context()) },
 	}
+	c.listenFlag(cmd)
+	return cmd
 }
 
 // outlook is what the command shows.

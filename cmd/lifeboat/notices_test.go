@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -59,5 +61,36 @@ func TestNoticesExitCode(t *testing.T) {
 				t.Errorf("%d %s %s", code, stdout, stderr)
 			}
 		})
+	}
+}
+
+// TestListenComesBeforeTheConfiguration: by the flag, and by the variable, which the flag goes before.
+func TestListenComesBeforeTheConfiguration(t *testing.T) {
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"started": "2026-11-21T10:15:02Z"}`))
+	}))
+	defer page.Close()
+	addr := page.Listener.Addr().String()
+	for name, tt := range map[string]struct {
+		variable string
+		args     []string
+		asked    bool
+	}{
+		"neither":       {"", nil, false},
+		"flag":          {"", []string{"--listen", addr}, true},
+		"variable":      {strings.Replace(addr, "127.0.0.1", "[127.0.0.1]", 1), nil, true},
+		"flag and more": {"127.0.0.1:1", []string{"--listen", addr}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(envListen, tt.variable)
+			code, stdout, stderr := command(t, &scripted{}, append([]string{"notices", "-o", "json"}, tt.args...)...)
+			if strings.Contains(stdout, `"agent": true`) != tt.asked || stderr != "" {
+				t.Errorf("%d %s %s", code, stdout, stderr)
+			}
+		})
+	}
+	code, _, stderr := command(t, &scripted{}, "notices", "--listen", "here")
+	if code != exitUsage || !strings.Contains(stderr, "--listen") || !strings.Contains(stderr, "host:port") {
+		t.Errorf("%d %s", code, stderr)
 	}
 }
