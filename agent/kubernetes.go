@@ -68,7 +68,7 @@ func openKube(cfg config.Config, o kube.Options, d Deps) (*kubernetes.Client, []
 	}
 	client := kubernetes.New(kubernetes.Options{
 		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: cfg.Kubernetes, Taints: o.Taints,
-		Proc: d.Proc, Log: d.Log, Metrics: d.Registry,
+		Proc: d.Proc, State: cfg.State, Log: d.Log, Metrics: d.Registry,
 	})
 	return client, []providers.Source{node, pods}, nil
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Config  config.Kubernetes
 	Taints  []kube.Taint // configured beside kube.DisruptionTaints
 	Proc    string       // "" is /proc
+	State   string       // the agent's folder, for what its next run has to know; "": nothing is remembered
 	Log     *zap.Logger
 	Metrics prometheus.Registerer
 }
@@ -41,6 +42,8 @@ type Client struct {
 
 	mu      sync.Mutex
 	drivers map[string]place // where drivers run, by their pods' uids
+
+	teller *teller
 }
 
 // New makes a client; it opens no connection.
@@ -49,17 +52,19 @@ func New(o Options) *Client {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Client{o: o, cluster: o.Cluster, log: o.Log, drivers: map[string]place{}}
+	return &Client{o: o, cluster: o.Cluster, log: o.Log, drivers: map[string]place{}, teller: newTeller(o.Cluster, o)}
 }
 
-// Run does what goes on in the background until ctx ends.
+// Run does what goes on in the background until ctx ends, and then for a moment says what still waits to be said.
 func (c *Client) Run(ctx context.Context) {
 	if c == nil {
 		return
 	}
 	var all sync.WaitGroup
 	all.Go(func() { c.followDrivers(ctx) })
+	c.teller.takeUp()
 	all.Wait()
+	c.drain()
 }
 
 // Name is that of this node's object; "" without Kubernetes.

@@ -23,6 +23,7 @@ type Pod struct {
 	Hook                           []string          // command of the Spark container's preStop hook; nil: none
 	Driver                         OwnerRef          // who has made it; zero where the driver runs in no pod
 	LocalDirs                      []string          // SPARK_LOCAL_DIRS of the Spark container, in its order
+	Mounts                         []string          // where volumes are mounted in the Spark container
 	Claims                         []ClaimMount      // all persistent volume claims that are mounted in the Spark container
 	Annotations                    map[string]string // those of this project only
 }
@@ -136,6 +137,9 @@ func (o *podObject) view() Pod {
 			continue
 		}
 		p.Hook, p.Claims = c.hook(), c.claims(o.Spec.Volumes)
+		for _, m := range c.Mounts {
+			p.Mounts = append(p.Mounts, m.MountPath)
+		}
 		if dirs, _ := c.env(envLocalDirs); dirs != "" {
 			p.LocalDirs = strings.Split(dirs, ",")
 		}

@@ -42,7 +42,7 @@ func TestViewOfAPod(t *testing.T) {
 	want := Pod{
 		Namespace: "jobs", Name: "j-exec-3", UID: "u", IP: "10.1.2.3", Node: "node-1", App: "spark-1", Executor: "3", Phase: corev1.PodRunning,
 		Deleting: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), Grace: 45 * time.Second, Hook: []string{"/opt/decom.sh"},
-		Driver: OwnerRef{Kind: "Pod", Name: "j-driver", UID: "du"}, LocalDirs: []string{"/data/a", "/data/b"},
+		Driver: OwnerRef{Kind: "Pod", Name: "j-driver", UID: "du"}, LocalDirs: []string{"/data/a", "/data/b"}, Mounts: []string{"/data/a", "/deps", "/data/b"},
 		Claims: []ClaimMount{
 			{Claim: "j-exec-3-pvc-0", Path: "/data/a"},
 			{Claim: "deps", Path: "/deps", SubPath: "s", ReadOnly: true},
