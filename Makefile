@@ -14,7 +14,7 @@ BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b
 SPARKS  := 3.5.9 4.1.4 4.3.0
 HADOOPS := hadoop-aws-3.5.9 hadoop-aws-4.3.0
 STORES  := versitygw fake-gcs-server azurite
-CLUSTER := kubernetes containers coredns
+CLUSTER := kubernetes containers coredns csi
 TOOLS   := java golangci-lint gotestsum toxiproxy $(CLUSTER) $(SPARKS:%=spark-%) $(HADOOPS) $(STORES) s5cmd rclone
 buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 install  := bash integration/tools/install.sh
@@ -45,6 +45,8 @@ unit: ## Unit tests with the race detector
 
 integration: $(SPARKS:%=tools-spark-%) $(HADOOPS:%=tools-%) $(STORES:%=tools-%) $(CLUSTER:%=tools-%) tools-java tools-toxiproxy ## Scenarios on real Spark and real Kubernetes
 	@mkdir -p build
+	@dir=$$($(install) gotestsum); cd integration/kubernetes/csi; CGO_ENABLED=0 "$$dir/gotestsum" --format pkgname \
+		--jsonfile ../../../build/csi.json -- -trimpath ./... # as tools-csi has compiled what it needs
 	@dir=$$($(install) gotestsum); "$$dir/gotestsum" --format testname --format-hide-empty-pkg \
 		--jsonfile build/integration.json -- -tags integration -count=1 -p 1 -timeout 75m ./integration/...
 

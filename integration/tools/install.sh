@@ -2,7 +2,7 @@
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
 #     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone |
-#     containers | coredns
+#     containers | coredns | csi
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -304,6 +304,11 @@ describe() {
   coredns)
     kind=module module=dns output=coredns packages=(.)
     describe_module github.com/coredns/coredns
+    ;;
+  csi)
+    kind=module module=csi output=
+    packages=(. github.com/kubernetes-csi/external-provisioner/v5/cmd/csi-provisioner github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher)
+    describe_module github.com/kubernetes-csi/external-provisioner/v5
     ;;
   containers)
     kind=debs
