@@ -18,13 +18,3 @@ func TestKey(t *testing.T) {
 		}
 	}
 }
-
-func TestNonNegativeHash(t *testing.T) {
-	for s, want := range map[string]int32{
-		"": 0, "a": 97, "shuffle": 2072332025, "polygenelubricants": 0, "ü\U0001F6A4": 2015235,
-	} {
-		if got := nonNegativeHash(s); got != want {
-			t.Errorf("%q: %d, want %d", s, got, want)
-		}
-	}
-}

@@ -134,3 +134,23 @@ func explain(err error) error {
 	}
 	return err
 }
+
+// OpenLocalDir opens a directory as a process sees it, never outside of its root. An error wraps ErrGone when the
+// process has ended. The caller closes the descriptor.
+func OpenLocalDir(r Root, dir string) (int, error) {
+	if r.Proc == "" {
+		r.Proc = "/proc"
+	}
+	root, err := openRoot(r)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(root)
+	return openat2(root, dir, directory, inRoot)
+}
+
+// OpenBelow opens a directory below another one that is open. No symlink and no mount is followed on the way, and
+// nothing leads up (openat2(2)): whoever can write there does not choose what is opened.
+func OpenBelow(dir int, path string) (int, error) {
+	return openat2(dir, path, directory|unix.O_NOFOLLOW, below)
+}
