@@ -14,6 +14,10 @@ sources_of_debs() {
       busybox-static=1:1.35.0-4+deb12u1+b1:3d3fdbe91d4660c873e14b092c213fe81c1da6362daa236eb25d0171eb108744
     )
     ;;
+  promtool)
+    version=2.42.0
+    debs=(prometheus=2.42.0+ds-5+deb12u1:81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55)
+    ;;
   esac
   sum="${debs[*]}"
 }
@@ -85,3 +89,6 @@ keep_containers() {
   mv "$work"/root/usr/bin/{containerd,containerd-shim-runc-v2,ctr} "$work/root/usr/sbin/runc" "$work/root/bin/busybox" "$work/out/bin/"
   mv "$work/root/usr/lib/cni" "$work/out/cni"
 }
+
+# promtool: the part of Prometheus that tests alerts.
+keep_promtool() { mv "$work/root/usr/bin/promtool" "$work/out/"; }

@@ -2,7 +2,7 @@
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
 #     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone |
-#     containers | coredns | csi
+#     containers | coredns | csi | helm | kubeconform | promtool | spark-operator
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -162,7 +162,14 @@ make_gosource() {
   chmod -R u+w "$work/src"
   rm -rf "$work/src/vendor"
   mkdir "$work/out"
-  (cd "$work/src" && GOFLAGS="${GOFLAGS:-} -trimpath -mod=mod" go build -o "$work/out/" "$package")
+  (cd "$work/src" && CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -mod=mod" nice -n 10 go build -ldflags '-s -w' -o "$work/out/" "$package")
+}
+
+# spark-operator: the controller and the webhook in one program, and the resources that it brings.
+make_operator() {
+  make_gosource
+  mv "$work/out/operator" "$work/out/spark-operator"
+  mv "$work/src/config/crd/bases" "$work/out/crds"
 }
 
 # repository is its root: this script may run from any folder of it.
@@ -310,7 +317,19 @@ describe() {
     packages=(. github.com/kubernetes-csi/external-provisioner/v5/cmd/csi-provisioner github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher)
     describe_module github.com/kubernetes-csi/external-provisioner/v5
     ;;
-  containers)
+  helm)
+    kind=gosource version=v4.3.1 sum=h1:UndCoLe9UPmNoL7IvWzaUXveL7T5t/ijoorEmgJdI9g=
+    module=helm.sh/helm/v4 package=$module/cmd/helm
+    ;;
+  kubeconform)
+    kind=gosource version=v0.8.0 sum=h1:loDYd3a3spjIFrauqW67CDKF55Oo9R6uvC8AvpVd4ug=
+    module=github.com/yannh/kubeconform package=$module/cmd/kubeconform
+    ;;
+  spark-operator)
+    kind=operator version=v2.5.1 sum=h1:7E1iz79b5p8fEcn2zr/yJ/T3kuZtJJqj+DPvvGV3WjA=
+    module=github.com/kubeflow/spark-operator/v2 package=$module/cmd/operator
+    ;;
+  containers | promtool)
     kind=debs
     # shellcheck source=debs.sh
     . "$(recipes)/debs.sh"

@@ -125,7 +125,7 @@ func (c *controller) ValidateVolumeCapabilities(_ context.Context, r *csi.Valida
 	}}, nil
 }
 
-// refused is why a disk can't be used as wanted: it is for one node, and has files can't do.
+// refused is why a disk can't be used as wanted: it is for one node, and has files.
 func refused(wanted []*csi.VolumeCapability) error {
 	for _, w := range wanted {
 		switch mode := w.GetAccessMode().GetMode(); mode {
