@@ -99,7 +99,7 @@ func (c *cli) root() *cobra.Command {
 	flags.StringVar(&c.configPath, "config", "", "configuration file (default "+config.DefaultPath+" if it exists)")
 	c.format = formatText
 	flags.VarP(&c.format, "output", "o", "text, for eyes, or json")
-	root.AddCommand(c.agentCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(),
+	root.AddCommand(c.agentCommand(), c.statusCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(),
 		c.salvageCommand(), c.objectsCommand(), c.versionCommand())
 	return root
 }
