@@ -18,6 +18,16 @@ sources_of_debs() {
     version=2.42.0
     debs=(prometheus=2.42.0+ds-5+deb12u1:81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55)
     ;;
+  buildah)
+    version=1.28.2
+    debs=(
+      buildah=1.28.2+ds1-3+deb12u1+b3:d12d6017f6ba04d8e0f9c3327fc39375f866b05a731522be211057f6df63fbf5
+      golang-github-containers-common=0.50.1+ds1-4:39d5c31902c4ce55bd419286946d0b291383169585f1b3509000f6bf57454181
+      libassuan0=2.5.5-5:5912430927da16ccc831459679207fdbb9dfc5a206f2bab8d6f36d5a1ab53e25
+      libdevmapper1.02.1=2:1.02.185-2:aaa78ca236055fedccf637eacf7bda02bf1980b2db668dccd202b04d0d2cfe04
+      libgpgme11=1.18.0-3+b1:dc075584050dc5c8ac27563fc222e8c1ea71128a019a6d129d5823e47ac1e55e
+    )
+    ;;
   esac
   sum="${debs[*]}"
 }
@@ -92,3 +102,24 @@ keep_containers() {
 
 # promtool: the part of Prometheus that tests alerts.
 keep_promtool() { mv "$work/root/usr/bin/promtool" "$work/out/"; }
+
+# buildah: builds images as root, in a chroot, and pulls nothing. It wants a policy about signatures, which is given with each
+# command that reads or writes an image.
+keep_buildah() {
+  mkdir "$work/out/bin" "$work/out/lib"
+  mv "$work/root/usr/bin/buildah" "$work/out/lib/"
+  mv "$work"/root/{usr/,}lib/x86_64-linux-gnu/*.so.* "$work/root/etc/containers/policy.json" "$work/out/lib/"
+  cat >"$work/out/bin/buildah" <<'SH'
+#!/bin/bash
+lib=$(readlink -f "$0")
+lib=${lib%/bin/buildah}/lib
+export LD_LIBRARY_PATH="$lib" BUILDAH_ISOLATION="${BUILDAH_ISOLATION:-chroot}" STORAGE_DRIVER="${STORAGE_DRIVER:-vfs}"
+args=() command=
+for arg; do
+  args+=("$arg")
+  case "$command:$arg" in :build | :bud | :commit | :from | :pull | :push) command=$arg && args+=(--signature-policy "$lib/policy.json") ;; esac
+done
+exec "$lib/buildah" "${args[@]}"
+SH
+  chmod +x "$work/out/bin/buildah"
+}

@@ -2,7 +2,7 @@
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
 #     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone |
-#     containers | coredns | csi | helm | kubeconform | promtool | spark-operator
+#     containers | coredns | csi | helm | kubeconform | schemas | promtool | buildah | cyclonedx-gomod | spark-operator
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -152,17 +152,34 @@ make_go() {
 # make_gosource does the same in a copy of the module's source: go install wants a list of all of the module's versions,
 # which not every module proxy gives.
 make_gosource() {
-  local got dir
+  local dir
   say "building $package@$version"
-  got=$(go mod download -json "$module@$version")
-  dir=$(sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p' <<<"$got")
-  got=$(sed -n 's/^\t"Sum": "\(.*\)",\?$/\1/p' <<<"$got")
-  [ "$got" = "$sum" ] || die "$module $version has the checksum $got, not $sum"
+  dir=$(module_dir "$module" "$version" "$sum")
   cp -r "$dir" "$work/src"
   chmod -R u+w "$work/src"
   rm -rf "$work/src/vendor"
   mkdir "$work/out"
   (cd "$work/src" && CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -trimpath -mod=mod" nice -n 10 go build -ldflags '-s -w' -o "$work/out/" "$package")
+}
+
+# module_dir MODULE VERSION SUM downloads a module's source and prints its folder, which is not to be changed.
+module_dir() {
+  local got sum
+  got=$(go mod download -json "$1@$2")
+  sum=$(sed -n 's/^\t"Sum": "\(.*\)",\?$/\1/p' <<<"$got")
+  [ "$sum" = "$3" ] || die "$1 $2 has the checksum $sum, not $3"
+  sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p' <<<"$got"
+}
+
+# schemas: what kubeconform checks manifests with, for the Kubernetes that make_kubernetes builds and for the custom resources
+# that the chart may make.
+make_schemas() {
+  local kubernetes monitoring operator
+  kubernetes=$(module_dir k8s.io/kubernetes "v$version" "$(sed -n "s|^k8s.io/kubernetes v$version ||p" "$(server_sources)/go.sum")")
+  monitoring=$(module_dir "$module" "$revision" "$pinned")/example/prometheus-operator-crd
+  operator=$(main spark-operator)
+  (cd "$(repository)" && go run ./integration/tools/schemas -out "$work/out" -openapi "$kubernetes/api/openapi-spec/swagger.json" \
+    "$monitoring"/monitoring.coreos.com_{podmonitors,prometheusrules,servicemonitors}.yaml "$operator"/crds/*.yaml) || die "no schemas were made"
 }
 
 # spark-operator: the controller and the webhook in one program, and the resources that it brings.
@@ -325,11 +342,21 @@ describe() {
     kind=gosource version=v0.8.0 sum=h1:loDYd3a3spjIFrauqW67CDKF55Oo9R6uvC8AvpVd4ug=
     module=github.com/yannh/kubeconform package=$module/cmd/kubeconform
     ;;
+  schemas)
+    kind=schemas module=github.com/prometheus-operator/prometheus-operator revision=v0.85.0
+    pinned=h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=
+    version=$(sed -n 's|^\tk8s.io/kubernetes v||p' "$(server_sources)/go.mod")
+    sum="$pinned $(cat "$(server_sources)/go.sum" "$(recipes)/schemas/main.go" | sha256sum)"
+    ;;
+  cyclonedx-gomod)
+    kind=gosource version=v1.10.0 sum=h1:9Vy3zcC+lJLgcR4xYQvwPGU6L2Rij/Ld47lyucYjVI0=
+    module=github.com/CycloneDX/cyclonedx-gomod package=$module/cmd/cyclonedx-gomod
+    ;;
   spark-operator)
     kind=operator version=v2.5.1 sum=h1:7E1iz79b5p8fEcn2zr/yJ/T3kuZtJJqj+DPvvGV3WjA=
     module=github.com/kubeflow/spark-operator/v2 package=$module/cmd/operator
     ;;
-  containers | promtool)
+  containers | promtool | buildah)
     kind=debs
     # shellcheck source=debs.sh
     . "$(recipes)/debs.sh"
