@@ -4,6 +4,7 @@ package alerts
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -150,4 +151,37 @@ func agentMetrics(t *testing.T) []string {
 		}
 	}
 	return names
+}
+
+// TestDashboard: what Grafana is given can be read, and each panel asks for something.
+func TestDashboard(t *testing.T) {
+	data, err := os.ReadFile("../dashboard/lifeboat.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		UID    string `json:"uid"`
+		Panels []struct {
+			ID      int    `json:"id"`
+			Title   string `json:"title"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
+	}
+	if err := json.Unmarshal(data, &d); err != nil || d.UID == "" || len(d.Panels) < 10 {
+		t.Fatalf("%v, %d panels", err, len(d.Panels))
+	}
+	seen := map[int]bool{}
+	for _, p := range d.Panels {
+		if seen[p.ID] || p.Title == "" || len(p.Targets) == 0 {
+			t.Errorf("panel %d %q: its id twice, no title, or no query", p.ID, p.Title)
+		}
+		seen[p.ID] = true
+		for _, target := range p.Targets {
+			if !strings.Contains(target.Expr, "lifeboat_") {
+				t.Errorf("panel %q asks for %q", p.Title, target.Expr)
+			}
+		}
+	}
 }

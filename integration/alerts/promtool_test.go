@@ -4,6 +4,8 @@
 package alerts
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,17 +26,21 @@ func TestPromtool(t *testing.T) {
 	if err != nil || len(tests) < 3 {
 		t.Fatalf("%d files with tests, %v", len(tests), err)
 	}
+	promtool(t, "check", "rules", "--lint-fatal", filepath.Join(folder, "lifeboat.rules.yaml"))
+	promtool(t, append([]string{"test", "rules"}, tests...)...)
+}
+
+func promtool(t *testing.T, args ...string) {
+	t.Helper()
 	dir, err := tools.Path(t.Context(), "promtool", t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"check", "rules", "--lint-fatal", filepath.Join(folder, "lifeboat.rules.yaml")}, append([]string{"test", "rules"}, tests...)} {
-		out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "promtool"), args...).CombinedOutput()
-		if err != nil {
-			t.Errorf("promtool %v: %v\n%s", args, err, out)
-		}
-		t.Logf("%s", out)
+	out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "promtool"), args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("promtool %v: %v\n%s", args, err, out)
 	}
+	t.Logf("%s", out)
 }
 
 // TestChartShipsTheAlerts as they are: a template of Prometheus in them must not be taken for one of Helm.
@@ -82,4 +88,39 @@ func decode(t *testing.T, data []byte) map[string]any {
 		t.Fatal(err)
 	}
 	return m
+}
+
+// TestQueriesOfTheDashboard are understood by Prometheus, with the variables that Grafana fills in.
+func TestQueriesOfTheDashboard(t *testing.T) {
+	var d struct {
+		Panels []struct {
+			Title   string `json:"title"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
+	}
+	if err := json.Unmarshal(read(t, "../../deploy/dashboard/lifeboat.json"), &d); err != nil {
+		t.Fatal(err)
+	}
+	type rule struct {
+		Record string `json:"record"`
+		Expr   string `json:"expr"`
+	}
+	var queries []rule
+	for i, p := range d.Panels {
+		for j, target := range p.Targets {
+			expr := strings.NewReplacer("$__range", "6h", "$__rate_interval", "2m").Replace(target.Expr)
+			queries = append(queries, rule{Record: fmt.Sprintf("panel:%d:%d", i, j), Expr: expr})
+		}
+	}
+	data, err := yaml.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": queries}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "queries.yaml")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	promtool(t, "check", "rules", file)
 }
