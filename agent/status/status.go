@@ -23,6 +23,7 @@ type Status struct {
 	Executors  []Executor  `json:"executors"`
 	Rescue     *Rescue     `json:"rescue"`               // null: none runs
 	LastReport string      `json:"lastReport,omitempty"` // id, for `lifeboat report ID`
+	Survivor   *Survivor   `json:"survivor,omitempty"`   // of a survivor only, which has no notices, executors or rescues
 }
 
 // Source is a source of notices and what it sees now.
@@ -74,6 +75,9 @@ type Rescue struct {
 // NotReady lists why the agent could not do its duty now; empty when it could: one source of notices
 // answers, and journals can be written.
 func (s Status) NotReady() []string {
+	if s.Survivor != nil {
+		return s.survivorNotReady()
+	}
 	reasons := s.deaf()
 	if s.State.Error != "" {
 		reasons = append(reasons, s.State.Error)

@@ -100,7 +100,7 @@ func (c *cli) root() *cobra.Command {
 	c.format = formatText
 	flags.VarP(&c.format, "output", "o", "text, for eyes, or json")
 	root.AddCommand(c.agentCommand(), c.statusCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(),
-		c.salvageCommand(), c.objectsCommand(), c.versionCommand())
+		c.salvageCommand(), c.survivorCommand(), c.objectsCommand(), c.versionCommand())
 	return root
 }
 

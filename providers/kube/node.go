@@ -40,7 +40,10 @@ type nodeObject struct {
 		NodeInfo   struct {
 			BootID string `json:"bootID"`
 		} `json:"nodeInfo"`
+		VolumesInUse []string `json:"volumesInUse"`
 	} `json:"status"`
+
+	mounted int // how many volumes are in use
 
 	// When the fields were written last, by the API server's clock; zero when it does not tell.
 	taintsWritten, cordonWritten time.Time
@@ -71,7 +74,7 @@ func NewNode(o Options) (*Node, error) {
 func (n *Node) reduce(o *nodeObject) {
 	o.taintsWritten = written(o.Metadata.ManagedFields, "f:taints")
 	o.cordonWritten = written(o.Metadata.ManagedFields, "f:unschedulable")
-	o.Metadata.ManagedFields, o.Metadata.Labels = nil, nil
+	o.Metadata.ManagedFields, o.Metadata.Labels, o.Status.VolumesInUse = nil, nil, nil
 	o.Metadata.Annotations = ownOnly(o.Metadata.Annotations, n.o.OwnMark)
 	o.Status.Conditions = slices.DeleteFunc(o.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type != corev1.NodeReady })
 }

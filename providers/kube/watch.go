@@ -58,7 +58,11 @@ type follower[T object] struct {
 	// exact asks for lists that are not older than this moment, which cost the API server more. It is for objects whose state
 	// can go back: of all others an old state is only one that has not got as far yet, and the watch brings the rest. Later
 	// lists are never older than what was seen.
-	exact    bool
+	exact bool
+	// page is how many objects a list is asked for at once; 0 asks for all of them. Only exact lists have pages.
+	page int
+	// most objects that are kept.
+	most     int
 	timeouts struct{ begin, silence, retry time.Duration }
 	reduce   func(T) // takes out what is not needed any more
 	wake     chan struct{}
@@ -80,7 +84,9 @@ type follower[T object] struct {
 
 // newFollower makes one for a path and its selectors.
 func newFollower[T object](o Options, path string, query url.Values) *follower[T] {
-	f := &follower[T]{cluster: o.Cluster, path: path, query: query, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	f := &follower[T]{
+		cluster: o.Cluster, path: path, query: query, most: maxObjects, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
 	f.timeouts.begin, f.timeouts.silence, f.timeouts.retry = o.Timeout, o.Silence, o.Retry
 	return f
 }
@@ -138,8 +144,6 @@ func (f *follower[T]) session(ctx context.Context) (heard bool, err error) {
 
 // list replaces what is known.
 func (f *follower[T]) list(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeouts.begin, fmt.Errorf("list of %s: %v are over", f.path, f.timeouts.begin))
-	defer cancel()
 	query := copyOf(f.query)
 	switch {
 	case f.exact, f.newest:
@@ -149,11 +153,39 @@ func (f *follower[T]) list(ctx context.Context) error {
 		query.Set("resourceVersion", f.seen)
 		query.Set("resourceVersionMatch", "NotOlderThan")
 	}
+	if f.page > 0 {
+		query.Set("limit", strconv.Itoa(f.page))
+	}
+	objects := make(map[string]T)
+	for {
+		rest, date, err := f.part(ctx, query, objects)
+		switch {
+		case err != nil:
+			return err
+		case rest.Continue != "" && f.page == 0:
+			return failed(providers.Malformed, "list of %s: the answer is no whole list", f.path)
+		case rest.Continue != "":
+			query.Set("continue", rest.Continue)
+			continue
+		}
+		f.version, f.seen, f.newest = rest.ResourceVersion, rest.ResourceVersion, false
+		f.update(func() {
+			f.objects, f.err, f.heardAt, f.fresh = objects, nil, time.Now(), true
+			f.measure(date)
+		})
+		return nil
+	}
+}
+
+// part reads one page of a list, or all of it, into objects.
+func (f *follower[T]) part(ctx context.Context, query url.Values, objects map[string]T) (metav1.ListMeta, time.Time, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, f.timeouts.begin, fmt.Errorf("list of %s: %v are over", f.path, f.timeouts.begin))
+	defer cancel()
 	a, err := f.cluster.get(ctx, f.path, query)
 	if err != nil {
 		// Another API server, or one whose store was restored, may never get to the version that was seen.
 		f.newest = f.seen != "" && answered(err)
-		return err
+		return metav1.ListMeta{}, time.Time{}, err
 	}
 	defer a.body.Close()
 	var page struct {
@@ -164,26 +196,20 @@ func (f *follower[T]) list(ctx context.Context) error {
 	err = decode(ctx, &capped{Reader: a.body, left: maxList}, &page)
 	switch {
 	case err != nil:
-		return err
-	case page.Metadata.ResourceVersion == "" || page.Kind == "" || page.Metadata.Continue != "":
-		return failed(providers.Malformed, "list of %s: the answer is no whole list", f.path)
-	case len(page.Items) > maxObjects:
-		return failed(providers.Malformed, "list of %s: %d objects are more than one node can have", f.path, len(page.Items))
+		return page.Metadata, a.date, err
+	case page.Metadata.ResourceVersion == "" || page.Kind == "", page.Metadata.Continue != "" && len(page.Items) == 0:
+		return page.Metadata, a.date, failed(providers.Malformed, "list of %s: the answer is no whole list", f.path)
+	case len(objects)+len(page.Items) > f.most:
+		return page.Metadata, a.date, failed(providers.Malformed, "list of %s: more than %d objects", f.path, f.most)
 	}
-	objects := make(map[string]T, len(page.Items))
 	for _, item := range page.Items {
 		if item.meta().UID == "" {
-			return failed(providers.Malformed, "list of %s: an object has no uid", f.path)
+			return page.Metadata, a.date, failed(providers.Malformed, "list of %s: an object has no uid", f.path)
 		}
 		f.reduce(item)
 		objects[item.meta().UID] = item
 	}
-	f.version, f.seen, f.newest = page.Metadata.ResourceVersion, page.Metadata.ResourceVersion, false
-	f.update(func() {
-		f.objects, f.err, f.heardAt, f.fresh = objects, nil, time.Now(), true
-		f.measure(a.date)
-	})
-	return nil
+	return page.Metadata, a.date, nil
 }
 
 // decode reads one JSON document.
@@ -289,8 +315,8 @@ func (f *follower[T]) apply(what watch.EventType, o T) error {
 		f.heardAt, f.fresh = time.Now(), true
 		switch what {
 		case watch.Added, watch.Modified:
-			if _, known := f.objects[m.UID]; !known && len(f.objects) >= maxObjects {
-				err = failed(providers.Malformed, "watch of %s: more than %d objects", f.path, maxObjects)
+			if _, known := f.objects[m.UID]; !known && len(f.objects) >= f.most {
+				err = failed(providers.Malformed, "watch of %s: more than %d objects", f.path, f.most)
 				return
 			}
 			f.objects[m.UID] = o

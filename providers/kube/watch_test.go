@@ -289,7 +289,7 @@ func TestListThatIsNone(t *testing.T) {
 		"no uid":      {list("5", `{"metadata": {}}`), "no uid"},
 		"null":        {list("5", "null"), "no uid"},
 		"far too big": {list("5", strings.Repeat(" ", maxList)), "too long"},
-		"too many":    {list("5", strings.TrimSuffix(strings.Repeat(`{"metadata": {"uid": "u"}},`, maxObjects+1), ",")), "more than one node"},
+		"too many":    {list("5", strings.TrimSuffix(strings.Repeat(`{"metadata": {"uid": "u"}},`, maxObjects+1), ",")), "more than 2000 objects"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, _, notices := follow(t, says(200, tt.body), says(200, list("5", item("4", karpenter))), hangs(""))
