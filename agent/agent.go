@@ -105,6 +105,7 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 		known:  known, metrics: status.NewMetrics(d.Registry), store: store,
 		pinLimit: shuffle.NewLimit(cfg.Migrate.MaxPinned), sources: d.Sources, handled: &handled{}, deps: d, started: time.Now(),
 	}
+	a.dialer = &podDialer{next: d.Dialer, agent: a}
 	a.scanner = executor.NewScanner(a.finder)
 	a.storages, a.salvages = newStorages(), status.NewSalvages(d.Registry)
 	status.CountSources(d.Registry, a.sourcesUp)

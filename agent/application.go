@@ -11,12 +11,14 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	kubernetes "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/peer"
 	"github.com/lifeboat/lifeboat/migrate/spark/driver"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/migrate/spark/java"
 	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
+	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
 // member is an executor that leaves with this node.
@@ -28,6 +30,7 @@ type member struct {
 	late bool
 
 	mu        sync.Mutex
+	pod       kube.Pod            // as it was seen last; empty where there is none
 	self      java.BlockManagerID // zero until its block manager's port is known
 	folders   map[string]bool     // its blockmgr-* folders; nil until it has named them
 	trigger   string
@@ -52,18 +55,20 @@ type application struct {
 	checking   sync.Mutex // peers are asked by one release at a time
 	announcing sync.Mutex // the same for announcements
 	listing    sync.Mutex // the engine gets one list of destinations at a time
+	patience   allowance  // for the API server
 
 	mu        sync.Mutex
 	members   []*member
 	store     *shuffle.Store    // nil until the files are pinned, or when they can't be
 	skipped   []shuffle.Skipped // by the last scan
 	peers     map[migrate.Target]*peer.Peer
-	willing   []migrate.Destination   // those of them that the engine may use
-	stored    *storedSet              // what lay in object storage before; from the beginning of run
-	objects   *catalogued             // nil until object storage is in use
-	noObjects error                   // why it is not
-	silent    map[migrate.Target]bool // did not answer when they were to be used
-	asks      []java.BlockManagerID   // who GetPeers can be asked with, best first
+	willing   []migrate.Destination     // those of them that the engine may use
+	stored    *storedSet                // what lay in object storage before; from the beginning of run
+	objects   *catalogued               // nil until object storage is in use
+	noObjects error                     // why it is not
+	silent    map[migrate.Target]bool   // did not answer when they were to be used
+	doomed    map[migrate.Target]string // why they are not used: their nodes go too
+	asks      []java.BlockManagerID     // who GetPeers can be asked with, best first
 	rest      *driver.REST
 	tasks     map[int64]driver.Task
 	failure   error
@@ -105,6 +110,7 @@ func newApplication(r *rescue, id string) *application {
 		dialed: make(chan struct{}), pinned: make(chan struct{}), objectsReady: make(chan struct{}),
 		told: make(chan struct{}), finished: make(chan struct{}), announced: map[migrate.OutputID]migrate.Target{},
 		stored: newStoredSet(), took: map[string]float64{}, peers: map[migrate.Target]*peer.Peer{}, silent: map[migrate.Target]bool{},
+		doomed: map[migrate.Target]string{}, patience: allowance{left: kubernetes.Patience},
 	}
 	a.activity = newActivity(a.restServer)
 	a.engine = migrate.NewEngine(migrate.Options{
@@ -119,6 +125,7 @@ func newApplication(r *rescue, id string) *application {
 func (a *application) run(ctx context.Context, copying *movable) {
 	defer a.close()
 	defer a.helpers.Wait()
+	defer a.kube.Forget(a.id)
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	defer a.holdMirror()()

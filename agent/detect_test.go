@@ -265,7 +265,7 @@ func TestKubernetesIsWatchedWhereItCanBe(t *testing.T) {
 			t.Setenv("KUBERNETES_SERVICE_HOST", "")
 			cfg := config.Default()
 			cfg.Providers.Kube = tt.kube
-			_, list, err := openKubernetes(cfg, Deps{Log: zap.NewNop(), Registry: prometheus.NewRegistry()})
+			_, list, err := openKubernetes(cfg, Deps{Log: zap.NewNop(), Registry: prometheus.NewRegistry()}, nil)
 			if len(list) != tt.sources || (err != nil) != (tt.wrong != "") || err != nil && !strings.Contains(err.Error(), tt.wrong) {
 				t.Errorf("%d sources, %v", len(list), err)
 			}

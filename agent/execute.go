@@ -50,7 +50,7 @@ func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
 func (a *Agent) begin(o order) (*rescue, error) {
 	r := &rescue{
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
-		version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress, mirror: a.mirror, salvage: o.salvage,
+		kube: a.kube, version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress, mirror: a.mirror, salvage: o.salvage,
 		apps: map[string]*application{}, hosts: map[string]bool{}, gate: newGate(), began: time.Now(),
 	}
 	r.life, r.halt = context.WithCancel(context.Background())
@@ -149,6 +149,9 @@ func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error)
 	if !r.dryRun {
 		defer a.setRunning(nil)
 	}
+	if r.marksNode() {
+		r.kube.Begin(r.nodeRescue())
+	}
 	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.taken()))
 	r.run(r.life)
 	r.settle()
@@ -172,9 +175,14 @@ func (a *Agent) finish(r *rescue) (*report.Report, error) {
 	switch {
 	case r.calledOff():
 		err = r.recordWithdrawn()
+		if r.marksNode() {
+			r.kube.Withdrawn()
+		}
 	case r.life.Err() != nil && !r.dryRun:
 		rep.Interrupted = true
 		return rep, a.interrupted(r, rep)
+	case r.marksNode():
+		r.kube.Ended(r.nodeRescue())
 	}
 	err = errors.Join(err, report.Write(a.cfg.State, rep), r.journal.Done(string(rep.Outcome), rep.ExitCode()))
 	a.metrics.Rescued(rep)

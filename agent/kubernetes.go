@@ -15,7 +15,7 @@ import (
 
 // openKubernetes watches this node and its executor pods, and makes the client that knows of them what the sources do. What
 // auto can't do is no error: the agent may run beside Kubernetes, or in a pod that was not given what this takes.
-func openKubernetes(cfg config.Config, d Deps) (*kubernetes.Client, []providers.Source, error) {
+func openKubernetes(cfg config.Config, d Deps, standing func() bool) (*kubernetes.Client, []providers.Source, error) {
 	p := cfg.Providers.Kube
 	node := cmp.Or(p.Node, os.Getenv("NODE_NAME"))
 	switch {
@@ -30,7 +30,7 @@ func openKubernetes(cfg config.Config, d Deps) (*kubernetes.Client, []providers.
 	if err != nil {
 		return nil, nil, err
 	}
-	client, list, err := openKube(cfg, kube.Options{Node: node, Taints: taints}, d)
+	client, list, err := openKube(cfg, kube.Options{Node: node, Taints: taints}, d, standing)
 	if err != nil && p.Enabled == config.Auto {
 		d.Log.Warn("Kubernetes is not watched", zap.Error(err))
 		return nil, nil, nil
@@ -51,7 +51,7 @@ func kubeTaints(p config.Kube) ([]kube.Taint, error) {
 	return all, nil
 }
 
-func openKube(cfg config.Config, o kube.Options, d Deps) (*kubernetes.Client, []providers.Source, error) {
+func openKube(cfg config.Config, o kube.Options, d Deps, standing func() bool) (*kubernetes.Client, []providers.Source, error) {
 	p := cfg.Providers.Kube
 	var err error
 	if o.Cluster, err = kube.Open(kube.Access{Kubeconfig: p.Kubeconfig}); err != nil {
@@ -68,7 +68,7 @@ func openKube(cfg config.Config, o kube.Options, d Deps) (*kubernetes.Client, []
 	}
 	client := kubernetes.New(kubernetes.Options{
 		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: cfg.Kubernetes, Taints: o.Taints,
-		Proc: d.Proc, State: cfg.State, Log: d.Log, Metrics: d.Registry,
+		Proc: d.Proc, State: cfg.State, Standing: standing, Log: d.Log, Metrics: d.Registry,
 	})
 	return client, []providers.Source{node, pods}, nil
 }

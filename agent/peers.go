@@ -23,7 +23,7 @@ const checkTimeout = 2 * time.Second
 // (they must answer as the executor that the driver says they are), and at most migrate.maxPeers are taken.
 // The driver lists an executor that has died for a while; the engine knows better. It returns how many there are.
 func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID) int {
-	chosen := a.choose(slices.DeleteFunc(living, func(id java.BlockManagerID) bool { return a.engine.Gone(targetOf(id)) }))
+	chosen := a.chooseSpared(ctx, slices.DeleteFunc(living, func(id java.BlockManagerID) bool { return a.engine.Gone(targetOf(id)) }))
 	var checks errgroup.Group
 	checks.SetLimit(len(chosen) + 1)
 	ok := make([]*peer.Peer, len(chosen))

@@ -53,7 +53,7 @@ func (a *application) reach(ctx, copying context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.wholeNode() && a.isHere(host) {
+	if a.wholeNode() && (a.isHere(host) || a.driverIsHere()) {
 		return errDriverHere
 	}
 	a.helpers.Go(func() { a.findREST(copying, host) })
@@ -132,7 +132,7 @@ func (a *application) provePeers(ctx context.Context, list []java.BlockManagerID
 		}
 	}
 	if a.usePeers(ctx, list) == 0 {
-		return errNoPeer
+		return a.noPeer(list)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (a *application) tasksEnded(ctx context.Context, m *member) error {
 		}
 	}()
 	m.mu.Lock()
-	since, moving := m.toldAt, m.trigger == triggerSIGPWR
+	since, moving := m.toldAt, m.leavesByItself()
 	m.mu.Unlock()
 	err := a.activity.idle(ctx, m.ID, since, moving)
 	if err == nil {
@@ -239,8 +240,8 @@ func (a *application) countBlocks(m *member, gone bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case m.trigger != triggerSIGPWR && m.rddBlocks >= 0:
-	case m.trigger == triggerSIGPWR && gone && left > 0:
+	case !m.leavesByItself() && m.rddBlocks >= 0:
+	case m.leavesByItself() && gone && left > 0:
 		m.rddBlocks = -1
 	default:
 		m.rddBlocks = left
@@ -253,16 +254,17 @@ func (a *application) signalEnd(ctx context.Context, m *member) string {
 	if err := a.journal.EndIntent(a.id, m.ID); err != nil {
 		a.problem(err)
 	}
+	byPod := a.endPod(ctx, m)
 	if err := m.process.Signal(syscall.SIGTERM); err != nil {
 		if !errors.Is(err, executor.ErrGone) {
 			a.problem(fmt.Errorf("executor %s of %s: %w", m.ID, a.id, err))
 		}
-		return "by itself"
+		return cmp.Or(byPod, "by itself")
 	}
 	wait, cancel := context.WithTimeout(ctx, min(a.cfg.Spark.KillAfter, a.untilTaken()/2))
 	defer cancel()
 	if m.process.Done(wait) == nil || ctx.Err() != nil {
-		return "SIGTERM"
+		return cmp.Or(byPod, "SIGTERM")
 	}
 	if err := m.process.Signal(syscall.SIGKILL); err != nil {
 		a.log.Warn("SIGKILL failed", zap.String("executor", m.ID), zap.Error(err))

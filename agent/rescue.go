@@ -13,6 +13,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/journal"
+	kubernetes "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/agent/status"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
@@ -32,6 +33,7 @@ type rescue struct {
 	finder   executor.Finder
 	scanner  *executor.Scanner
 	known    *known
+	kube     *kubernetes.Client // nil: no Kubernetes
 	metrics  *status.Metrics
 	pinLimit *shuffle.Limit
 	version  string // of the agent
@@ -255,8 +257,12 @@ func (r *rescue) taken() time.Time {
 // untilTaken is the time left until then.
 func (r *rescue) untilTaken() time.Duration { return max(time.Until(r.taken()), 0) }
 
-// isHere says whether a host name is one of this node's. Within one application, executors here leave together.
+// isHere says whether a host name is one of this node's, or the address of an executor's pod on it. Within one application,
+// executors here leave together.
 func (r *rescue) isHere(host string) bool {
+	if r.kube.IsHere(host) {
+		return true
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.hosts[executor.NormalAddress(host)]

@@ -267,7 +267,7 @@ func (a *Agent) salvager() (*Agent, error) {
 		cfg: cfg, log: a.log, registry: a.registry, version: a.version, dialer: a.dialer, proc: a.proc,
 		finder: a.finder, scanner: executor.NewScanner(a.finder), known: a.known, store: store,
 		metrics:  status.NewMetrics(prometheus.NewRegistry()), // those of rescues are not about it
-		pinLimit: a.pinLimit, started: a.started, storages: a.storages,
+		pinLimit: a.pinLimit, started: a.started, storages: a.storages, kube: a.kube,
 	}, nil
 }
 

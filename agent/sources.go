@@ -22,7 +22,7 @@ func (a *Agent) openSources() error {
 	if err != nil {
 		return err
 	}
-	client, watches, err := openKubernetes(a.cfg, a.deps)
+	client, watches, err := openKubernetes(a.cfg, a.deps, a.noticeStands)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 const (
 	triggerRPC    = "rpc"    // ExecutorDecommissioning: the executor stays until the agent ends it
 	triggerSIGPWR = "sigpwr" // the executor decommissions itself and moves its cached RDD blocks
+	triggerHook   = "hook"   // the same, by the preStop hook of its pod, which is being deleted
 )
 
 // confirmTimeout is how long a self-decommissioning executor has to be taken off the driver's list of peers.
@@ -65,8 +66,11 @@ func (a *application) tellOne(ctx context.Context, m *member) error {
 	}
 	m.ask()
 	tell := a.tellKnown
-	if how == triggerSIGPWR {
+	switch how {
+	case triggerSIGPWR:
 		tell = a.tellBySignal
+	case triggerHook:
+		tell = a.awaitHook
 	}
 	accepted, err := tell(ctx, m)
 	if errors.Is(err, executor.ErrGone) {
@@ -120,6 +124,9 @@ func (m *member) wasAsked() bool {
 // chooseTrigger takes the RPC unless the executor holds cached blocks that only Spark can move and is set up to, or
 // may hold some: after the RPC they could not be moved any more.
 func (a *application) chooseTrigger(ctx context.Context, m *member) string {
+	if a.hookTells(ctx, m) {
+		return triggerHook
+	}
 	blocks := a.cachedBlocks(m)
 	if a.canMoveBlocks(m) && a.cfg.Spark.Trigger != triggerRPC {
 		if blocks < 0 {
@@ -231,17 +238,25 @@ func (a *application) tellBySignal(ctx context.Context, m *member) (accepted boo
 	if err := m.process.Signal(syscall.SIGPWR); err != nil {
 		return false, fmt.Errorf("SIGPWR to executor %s: %w", m.ID, err)
 	}
+	if !a.awaitMarked(ctx, m, witnesses) {
+		a.log.Warn("the driver does not show the executor as leaving after SIGPWR; going on", zap.String("executor", m.ID))
+	}
+	return true, nil
+}
+
+// awaitMarked returns when one of the witnesses no longer has the executor as a peer: then the driver has marked it. It is false
+// when that is not seen in time.
+func (a *application) awaitMarked(ctx context.Context, m *member, witnesses []java.BlockManagerID) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	for {
 		for _, w := range witnesses {
 			if list, err := a.getPeers(ctx, w); err == nil && !slices.Contains(list, m.self) {
-				return true, nil
+				return true
 			}
 		}
 		if pause(ctx, retryPause/10) != nil {
-			a.log.Warn("the driver does not show the executor as leaving after SIGPWR; going on", zap.String("executor", m.ID))
-			return true, nil
+			return false
 		}
 	}
 }

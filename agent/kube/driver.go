@@ -98,7 +98,7 @@ func (c *Client) findDriver(ctx context.Context, namespace string, ref kube.Owne
 			PodIP string `json:"podIP"`
 		} `json:"status"`
 	}
-	err := c.cluster.Do(ctx, kube.Request{Method: http.MethodGet, Path: podPath(namespace, ref.Name), Out: &pod})
+	err := c.cluster.Do(ctx, kube.Request{Method: http.MethodGet, Path: kube.PodPath(namespace, ref.Name), Out: &pod})
 	switch {
 	case err != nil:
 		return place{}, err
@@ -108,8 +108,4 @@ func (c *Client) findDriver(ctx context.Context, namespace string, ref kube.Owne
 		return place{}, fmt.Errorf("pod %s/%s has no address yet", namespace, ref.Name)
 	}
 	return place{ip: pod.Status.PodIP, node: pod.Spec.NodeName}, nil
-}
-
-func podPath(namespace, name string) string {
-	return "/api/v1/namespaces/" + namespace + "/pods/" + name
 }

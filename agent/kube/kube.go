@@ -29,8 +29,10 @@ type Options struct {
 	Taints  []kube.Taint // configured beside kube.DisruptionTaints
 	Proc    string       // "" is /proc
 	State   string       // the agent's folder, for what its next run has to know; "": nothing is remembered
-	Log     *zap.Logger
-	Metrics prometheus.Registerer
+	// Standing says whether a source shows a notice for the node; nil: none does.
+	Standing func() bool
+	Log      *zap.Logger
+	Metrics  prometheus.Registerer
 }
 
 // Client is an agent's hand at the API server. A nil Client says that there is no Kubernetes here: all of its methods then do
@@ -39,6 +41,9 @@ type Client struct {
 	o       Options
 	cluster *kube.Cluster
 	log     *zap.Logger
+
+	marking *marking
+	peers   *peers
 
 	mu      sync.Mutex
 	drivers map[string]place // where drivers run, by their pods' uids
@@ -52,7 +57,10 @@ func New(o Options) *Client {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Client{o: o, cluster: o.Cluster, log: o.Log, drivers: map[string]place{}, teller: newTeller(o.Cluster, o)}
+	return &Client{
+		o: o, cluster: o.Cluster, log: o.Log, marking: newMarking(), peers: newPeers(), drivers: map[string]place{},
+		teller: newTeller(o.Cluster, o),
+	}
 }
 
 // Run does what goes on in the background until ctx ends, and then for a moment says what still waits to be said.
@@ -62,6 +70,7 @@ func (c *Client) Run(ctx context.Context) {
 	}
 	var all sync.WaitGroup
 	all.Go(func() { c.followDrivers(ctx) })
+	all.Go(func() { c.followNode(ctx) })
 	c.teller.takeUp()
 	all.Wait()
 	c.drain()

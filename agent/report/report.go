@@ -133,10 +133,10 @@ type Application struct {
 type Executor struct {
 	ID      string `json:"id"`
 	Host    string `json:"host"`
-	Trigger string `json:"trigger,omitempty"` // how its driver was told: rpc or sigpwr
+	Trigger string `json:"trigger,omitempty"` // how its driver was told: rpc, sigpwr or hook
 	Told    bool   `json:"told"`
 	Ended   bool   `json:"ended"`
-	EndedBy string `json:"endedBy,omitempty"` // SIGTERM, SIGKILL, by itself
+	EndedBy string `json:"endedBy,omitempty"` // pod deleted, SIGTERM, SIGKILL, by itself
 	// EndedAfterSeconds is the time from the notice to its end.
 	EndedAfterSeconds float64 `json:"endedAfterSeconds,omitempty"`
 	// RDDBlocksLost are cached blocks that nobody moved; -1 when the driver did not say.

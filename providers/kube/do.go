@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,6 +84,7 @@ type Request struct {
 	Path   string // as /api/v1/nodes/NAME or /api/v1/namespaces/NS/pods/NAME/status
 	Query  url.Values
 	Patch  string // content type of a PATCH: one of the constants
+	Accept string // what the answer should be; "" is application/json
 	In     any    // encoded as JSON; nil: no body
 	Out    any    // decoded from JSON of at most MaxAnswer; nil: thrown away
 }
@@ -117,7 +119,7 @@ func (c *Cluster) once(ctx context.Context, r Request, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("kubernetes: %w", err)
 	}
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", cmp.Or(r.Accept, "application/json"))
 	switch {
 	case r.Patch != "":
 		req.Header.Set("Content-Type", r.Patch)

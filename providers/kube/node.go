@@ -178,10 +178,14 @@ func shutdown(o *nodeObject) (fact, bool) {
 	return fact{}, false
 }
 
-// ours says whether the cordon is a part of a rescue.
+// ours says whether the cordon is a part of a rescue. A rescue that found the node cordoned says so in its mark.
 func (n *Node) ours(o *nodeObject) bool {
-	_, marked := o.Metadata.Annotations[n.o.OwnMark]
-	return marked
+	text, marked := o.Metadata.Annotations[n.o.OwnMark]
+	if !marked {
+		return false
+	}
+	m, err := ParseMark(text)
+	return err != nil || m.Cordoned
 }
 
 // record logs taints that lead to nothing, once when they come and once when they go.

@@ -103,7 +103,12 @@ func (n *Node) meaning(t corev1.Taint) (Taint, bool) {
 	if t.Key == n.o.OwnTaint {
 		return Taint{}, false
 	}
-	for _, known := range n.taints {
+	return meaningOf(t, n.taints)
+}
+
+// meaningOf is the first entry of a table that fits.
+func meaningOf(t corev1.Taint, table []Taint) (Taint, bool) {
+	for _, known := range table {
 		if known.Key == t.Key && (known.Value == "" || known.Value == t.Value) {
 			return known, true
 		}

@@ -1,7 +1,11 @@
 package kube
 
 import (
+	"cmp"
+	"context"
 	"maps"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -18,10 +22,12 @@ type Pod struct {
 	Namespace, Name, UID, IP, Node string
 	App, Executor                  string // the labels spark-app-selector and spark-exec-id
 	Phase                          corev1.PodPhase
+	Disrupted                      string            // reason of the condition DisruptionTarget, which announces its end; "" when it has none
 	Deleting                       time.Time         // deletionTimestamp, by the API server's clock: when its grace period ends; zero: it is not being deleted
 	Grace                          time.Duration     // terminationGracePeriodSeconds
 	Hook                           []string          // command of the Spark container's preStop hook; nil: none
 	Driver                         OwnerRef          // who has made it; zero where the driver runs in no pod
+	DriverURL                      string            // SPARK_DRIVER_URL of the Spark container
 	LocalDirs                      []string          // SPARK_LOCAL_DIRS of the Spark container, in its order
 	Mounts                         []string          // where volumes are mounted in the Spark container
 	Claims                         []ClaimMount      // all persistent volume claims that are mounted in the Spark container
@@ -37,6 +43,11 @@ type ClaimMount struct {
 	Path     string // mountPath
 	SubPath  string // subPath or subPathExpr; "" is the volume's root
 	ReadOnly bool
+}
+
+// Leaving says that the pod is on its way out: its preStop hook runs now, or will in a moment.
+func (p Pod) Leaving() bool {
+	return !p.Deleting.IsZero() || p.Disrupted == corev1.PodReasonTerminationByKubelet
 }
 
 // Over says that the pod has ended: nothing of it runs any more.
@@ -75,9 +86,10 @@ type volume struct {
 	} `json:"persistentVolumeClaim"`
 }
 
-// Variables that Spark sets for an executor's container (org.apache.spark.deploy.k8s.Constants ENV_EXECUTOR_ID, 3.4 to 4.3;
-// features.LocalDirsFeatureStep).
+// Variables that Spark sets for an executor's container (org.apache.spark.deploy.k8s.Constants ENV_EXECUTOR_ID and
+// ENV_DRIVER_URL, 3.4 to 4.3; features.LocalDirsFeatureStep).
 const (
+	envDriverURL  = "SPARK_DRIVER_URL"
 	envExecutorID = "SPARK_EXECUTOR_ID"
 	envLocalDirs  = "SPARK_LOCAL_DIRS"
 )
@@ -126,6 +138,11 @@ func (o *podObject) view() Pod {
 	if s := o.Spec.TerminationGracePeriodSeconds; s != nil {
 		p.Grace = time.Duration(*s) * time.Second
 	}
+	for _, c := range o.Status.Conditions {
+		if c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue {
+			p.Disrupted = cmp.Or(c.Reason, string(c.Type))
+		}
+	}
 	for _, r := range m.OwnerReferences {
 		if r.Controller != nil && *r.Controller {
 			p.Driver = OwnerRef{Kind: r.Kind, Name: r.Name, UID: string(r.UID)}
@@ -140,6 +157,7 @@ func (o *podObject) view() Pod {
 		for _, m := range c.Mounts {
 			p.Mounts = append(p.Mounts, m.MountPath)
 		}
+		p.DriverURL, _ = c.env(envDriverURL)
 		if dirs, _ := c.env(envLocalDirs); dirs != "" {
 			p.LocalDirs = strings.Split(dirs, ",")
 		}
@@ -166,7 +184,8 @@ func (p *Pods) Changed() <-chan struct{} { return p.objects.next() }
 // NodeState is what is known of a node.
 type NodeState struct {
 	Name, UID, ResourceVersion, BootID string
-	Unschedulable                      bool
+	Unschedulable, Deleting            bool
+	ShuttingDown                       bool // the kubelet ends all pods
 	Taints                             []corev1.Taint
 	Annotations                        map[string]string      // those of this project only
 	Ready                              corev1.ConditionStatus // "" while it has none
@@ -186,11 +205,46 @@ func (n *Node) State() (NodeState, bool) {
 // Changed is closed when something is learned, or fails.
 func (n *Node) Changed() <-chan struct{} { return n.objects.next() }
 
+// Read asks the API server for a node: any, not only this one. With fresh it is not older than this moment; else it comes from
+// the API server's cache, which costs it nothing.
+func (c *Cluster) Read(ctx context.Context, node string, fresh bool) (NodeState, error) {
+	r := Request{Method: http.MethodGet, Path: NodePath(node), Query: url.Values{"resourceVersion": {"0"}}}
+	if fresh {
+		r.Query = nil
+	}
+	return c.nodeState(ctx, r)
+}
+
+// PatchNode applies a merge patch to a node and returns what it has become.
+func (c *Cluster) PatchNode(ctx context.Context, node string, patch any) (NodeState, error) {
+	return c.nodeState(ctx, Request{Method: http.MethodPatch, Path: NodePath(node), Patch: MergePatch, In: patch})
+}
+
+func (c *Cluster) nodeState(ctx context.Context, r Request) (NodeState, error) {
+	var o nodeObject
+	r.Out = &o
+	if err := c.Do(ctx, r); err != nil {
+		return NodeState{}, err
+	}
+	o.Metadata.Annotations = ownOnly(o.Metadata.Annotations, OwnMark)
+	return o.state(), nil
+}
+
+// PodPath is where the API server has a pod.
+func PodPath(namespace, name string) string {
+	return "/api/v1/namespaces/" + namespace + "/pods/" + name
+}
+
+// NodePath is where the API server has a node.
+func NodePath(name string) string { return "/api/v1/nodes/" + name }
+
 func (o *nodeObject) state() NodeState {
 	s := NodeState{
 		Name: o.Metadata.Name, UID: o.Metadata.UID, ResourceVersion: o.Metadata.ResourceVersion, BootID: o.Status.NodeInfo.BootID,
-		Unschedulable: o.Spec.Unschedulable, Taints: o.Spec.Taints, Annotations: o.Metadata.Annotations,
+		Unschedulable: o.Spec.Unschedulable, Deleting: o.Metadata.DeletionTimestamp != nil, Taints: o.Spec.Taints, Annotations: o.Metadata.Annotations,
 	}
+	f, is := shutdown(o)
+	s.ShuttingDown = is && !f.unclear
 	for _, c := range o.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			s.Ready = c.Status

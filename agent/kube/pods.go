@@ -1,0 +1,77 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+	"github.com/lifeboat/lifeboat/providers/kube"
+)
+
+// DeletesPods says whether executors are ended by deleting their pods.
+func (c *Client) DeletesPods() bool { return c != nil && c.o.Config.DeletePods }
+
+// EndPod deletes an executor's pod, after it was marked as deleted by a rescue so that the deletion is no notice. It is this
+// pod or none: one that has gone meanwhile is no error. Spark does not count executors as failed whose pods are deleted
+// (org.apache.spark.scheduler.cluster.k8s.ExecutorPodsLifecycleManager, 3.4 to 4.3).
+func (c *Client) EndPod(ctx context.Context, pod kube.Pod, report string) error {
+	if c == nil {
+		return errors.New("no Kubernetes")
+	}
+	of := Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+	err := annotate(ctx, c.cluster, of, map[string]string{kube.OwnMark: report})
+	if err == nil {
+		err = c.cluster.Do(ctx, kube.Request{
+			Method: http.MethodDelete, Path: of.path(),
+			In: map[string]any{
+				"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": int64(c.o.Config.Grace.Seconds()),
+				"preconditions": map[string]string{"uid": pod.UID},
+			},
+		})
+	}
+	if err != nil && !errors.Is(err, kube.ErrNotFound) && !errors.Is(err, errPointless) {
+		return fmt.Errorf("pod of executor %s: %w", pod.Executor, err)
+	}
+	return nil
+}
+
+// AwaitLeaving returns when a pod whose end was announced is on its way out, or has gone; false when that is not seen before ctx
+// ends.
+func (c *Client) AwaitLeaving(ctx context.Context, uid string) bool {
+	if c == nil {
+		return false
+	}
+	for {
+		changed := c.o.Pods.Changed()
+		i := slices.IndexFunc(c.o.Pods.Executors(), func(p kube.Pod) bool { return p.UID == uid && !p.Leaving() })
+		if i < 0 {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
+}
+
+// ShuttingDown says that the kubelet ends all pods of this node.
+func (c *Client) ShuttingDown() bool {
+	if c == nil {
+		return false
+	}
+	s, known := c.o.Node.State()
+	return known && s.ShuttingDown
+}
+
+// IsHere says whether a host name is the address of an executor's pod on this node.
+func (c *Client) IsHere(host string) bool {
+	if c == nil {
+		return false
+	}
+	host = executor.NormalAddress(host)
+	return slices.ContainsFunc(c.o.Pods.Executors(), func(p kube.Pod) bool { return p.IP != "" && executor.NormalAddress(p.IP) == host })
+}
