@@ -179,14 +179,14 @@ make_schemas() {
   monitoring=$(module_dir "$module" "$revision" "$pinned")/example/prometheus-operator-crd
   operator=$(main spark-operator)
   (cd "$(repository)" && go run ./integration/tools/schemas -out "$work/out" -openapi "$kubernetes/api/openapi-spec/swagger.json" \
-    "$monitoring"/monitoring.coreos.com_{podmonitors,prometheusrules,servicemonitors}.yaml "$operator"/crds/*.yaml) || die "no schemas were made"
+    "$monitoring"/monitoring.coreos.com_{podmonitors,prometheusrules,servicemonitors}.yaml "$operator"/chart/crds/*.yaml) || die "no schemas were made"
 }
 
-# spark-operator: the controller and the webhook in one program, and the resources that it brings.
-make_operator() {
+# spark-operator: the controller and the webhook in one program, and its chart, which holds the resources that it defines.
+make_spark_operator() {
   make_gosource
   mv "$work/out/operator" "$work/out/spark-operator"
-  mv "$work/src/config/crd/bases" "$work/out/crds"
+  mv "$work/src/charts/spark-operator-chart" "$work/out/chart"
 }
 
 # repository is its root: this script may run from any folder of it.
@@ -353,7 +353,7 @@ describe() {
     module=github.com/CycloneDX/cyclonedx-gomod package=$module/cmd/cyclonedx-gomod
     ;;
   spark-operator)
-    kind=operator version=v2.5.1 sum=h1:7E1iz79b5p8fEcn2zr/yJ/T3kuZtJJqj+DPvvGV3WjA=
+    kind=spark_operator version=v2.5.1 sum=h1:7E1iz79b5p8fEcn2zr/yJ/T3kuZtJJqj+DPvvGV3WjA=
     module=github.com/kubeflow/spark-operator/v2 package=$module/cmd/operator
     ;;
   containers | promtool | buildah)
