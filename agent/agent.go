@@ -145,7 +145,7 @@ func (a *Agent) Run(ctx context.Context, stop <-chan struct{}) error {
 	if err := a.serve(life, &background, in.failed); err != nil {
 		return err
 	}
-	background.Go(func() { a.kube.Run(life) })
+	background.Go(func() { a.runKubernetes(life) })
 	background.Go(func() { a.watchExecutors(intake) })
 	background.Go(func() { a.sweep(intake) })
 	background.Go(func() { a.store.Acted("") }) // so that a notice does not wait for the disk

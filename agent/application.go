@@ -133,6 +133,7 @@ func (a *application) run(ctx context.Context, copying *movable) {
 	a.helpers.Go(func() { a.findObjects(background) })
 	if err := a.prepare(ctx, copying); err != nil {
 		a.abandon(err)
+		a.markLeft(ctx)
 		a.endTold(ctx, copying)
 		return
 	}
@@ -140,6 +141,8 @@ func (a *application) run(ctx context.Context, copying *movable) {
 		a.noteDestinations()
 		return
 	}
+	a.sayBegan()
+	a.syncVolumes(background)
 	if err := a.tell(copying, a.snapshot()); err != nil {
 		a.abandon(fmt.Errorf("the driver could not be told: %w", err))
 		a.endTold(ctx, copying)

@@ -228,7 +228,10 @@ func (d *dispatcher) start(ctx context.Context, r *rescue) {
 			r.log.Error("rescue failed", zap.Error(err))
 		}
 		if rep != nil && err == nil {
-			d.helpers.Go(func() { d.acknowledge(ctx, r, rep) })
+			d.helpers.Go(func() {
+				d.acknowledge(ctx, r, rep)
+				d.followStory(ctx, rep)
+			})
 		}
 		d.done <- struct{}{}
 	}()

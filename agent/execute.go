@@ -184,6 +184,7 @@ func (a *Agent) finish(r *rescue) (*report.Report, error) {
 	case r.marksNode():
 		r.kube.Ended(r.nodeRescue())
 	}
+	r.sayOver(rep)
 	err = errors.Join(err, report.Write(a.cfg.State, rep), r.journal.Done(string(rep.Outcome), rep.ExitCode()))
 	a.metrics.Rescued(rep)
 	a.mu.Lock()
@@ -226,6 +227,8 @@ func (r *rescue) makeReport(version string) *report.Report {
 	r.mu.Lock()
 	rep.Problems = slices.Clone(r.problems)
 	r.mu.Unlock()
+	waiting, failed := r.kube.Unsaid(rep.ID)
+	rep.Unsaid = slices.Concat(waiting, failed)
 	if rep.Withdrawn { // nothing was done, so nothing is lost
 		rep.Settle()
 		return rep

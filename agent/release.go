@@ -37,8 +37,11 @@ func (a *application) release(ctx, copyCtx context.Context, m *member) {
 		short, cancel := context.WithTimeout(ctx, a.untilTaken()/marginShare)
 		a.announceFresh(short, 0)
 		cancel()
+	} else {
+		a.saySaved(m)
 	}
 	a.awaitWorkers(copyCtx)
+	a.markVolumes(ctx, m, err == nil)
 	a.end(ctx, m)
 }
 
@@ -230,6 +233,7 @@ func (a *application) end(ctx context.Context, m *member) {
 	if err := a.journal.Ended(a.id, m.ID, how); err != nil {
 		a.problem(err)
 	}
+	a.sayEnded(m, how)
 	a.log.Info("executor ended", zap.String("executor", m.ID), zap.String("how", how))
 }
 

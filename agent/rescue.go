@@ -77,6 +77,7 @@ func (r *rescue) run(ctx context.Context) {
 	})()
 	found := r.discover(ctx)
 	r.embark(ctx, found)
+	r.sayNode(found)
 
 	showing, hide := context.WithCancel(ctx)
 	var progress sync.WaitGroup

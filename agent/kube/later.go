@@ -234,6 +234,18 @@ func (l *later) unsaid(rescue string) (waiting, failed []string) {
 	return waiting, failed
 }
 
+// behind are the rescues of which something waits or was given up.
+func (l *later) behind() (rescues []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range slices.Concat(l.waiting, l.failed) {
+		if t.rescue != "" && !slices.Contains(rescues, t.rescue) {
+			rescues = append(rescues, t.rescue)
+		}
+	}
+	return rescues
+}
+
 // close takes no errands any more, and gives those that wait until ctx ends.
 func (l *later) close(ctx context.Context) {
 	l.mu.Lock()

@@ -177,8 +177,23 @@ func (c *Client) Unsaid(report string) (waiting, failed []string) {
 	if c == nil {
 		return nil, nil
 	}
-	return c.teller.later.unsaid(report)
+	waiting, failed = c.teller.later.unsaid(report)
+	if w := c.pending(); w != nil && w.mark != nil && (report == "" || w.mark.Report == report) {
+		waiting = append(waiting, "mark of node "+c.o.Name)
+	}
+	return waiting, failed
 }
+
+// Behind are the ids of the reports of which something was not said.
+func (c *Client) Behind() (ids []string) {
+	if c == nil {
+		return nil
+	}
+	return c.teller.later.behind()
+}
+
+// Reachable is false right after a request that the API server did not answer.
+func (c *Client) Reachable() bool { return c != nil && c.teller.later.reachable() }
 
 // drainTime is how long the end of the agent waits for what still has to be said. It comes after shutdown.grace.
 const drainTime = 3 * time.Second

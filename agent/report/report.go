@@ -87,6 +87,9 @@ type Report struct {
 	Acknowledged []Acknowledgement `json:"acknowledged,omitempty"`
 	// Skipped are files that look like map outputs and are none that could be sent.
 	Skipped []Skipped `json:"skipped,omitempty"`
+	// Unsaid is what the API server of Kubernetes had not taken at the end of the rescue: it is tried again for a while, and
+	// what is given up is a problem then.
+	Unsaid []string `json:"unsaid,omitempty"`
 	// Problems are what went wrong beside the outputs, each once, in words.
 	Problems []string `json:"problems,omitempty"`
 }

@@ -157,6 +157,7 @@ func (r *Report) tail(b *bytes.Buffer) {
 		}
 		_ = t.Flush()
 	}
+	list(b, "Not said to Kubernetes yet", r.Unsaid)
 	list(b, "Problems", r.Problems)
 	list(b, "What to do next", r.advice())
 }

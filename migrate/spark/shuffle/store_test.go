@@ -432,3 +432,24 @@ func TestLimitDefault(t *testing.T) {
 		t.Errorf("got %d, hard limit %d", got, r.Max)
 	}
 }
+
+func TestSync(t *testing.T) {
+	n := newNode(t)
+	n.commit("local/blockmgr-a/0c", 0, 1, 10)
+	s := n.open(Options{})
+	n.expect(s, "0_1:34")
+	if err := s.Sync(t.Context(), nodePID, []string{"/local", "/not-there"}); err != nil {
+		t.Errorf("sync: %v", err)
+	}
+	over, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("the deadline is here"))
+	for range 100 { // a quick disk may be done all the same
+		if err := s.Sync(over, nodePID, []string{"/local"}); err != nil {
+			if !strings.Contains(err.Error(), "/local") || !strings.Contains(err.Error(), "the deadline is here") {
+				t.Errorf("sync that is not waited for: %v", err)
+			}
+			return
+		}
+	}
+	t.Error("it is waited for after the deadline")
+}
