@@ -14,7 +14,7 @@ BUILDER  ?= $(firstword $(foreach b,docker podman buildah,$(shell command -v $(b
 SPARKS  := 3.5.9 4.1.4 4.3.0
 HADOOPS := hadoop-aws-3.5.9 hadoop-aws-4.3.0
 STORES  := versitygw fake-gcs-server azurite
-CLUSTER := kubernetes containers coredns csi helm kubeconform schemas promtool buildah cyclonedx-gomod spark-operator
+CLUSTER := kubernetes containers imagebase coredns csi helm kubeconform schemas promtool buildah cyclonedx-gomod spark-operator
 TOOLS   := java golangci-lint gotestsum toxiproxy $(CLUSTER) $(SPARKS:%=spark-%) $(HADOOPS) $(STORES) s5cmd rclone
 buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 install  := bash integration/tools/install.sh

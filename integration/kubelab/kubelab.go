@@ -22,10 +22,19 @@ import (
 	"github.com/lifeboat/lifeboat/integration/tools"
 )
 
-// Options of a control plane. The zero value is right.
+// Options of a control plane. The zero value is right for tests that need an API server and nothing behind it.
 type Options struct {
 	Flags []string  // of the API server, after its own
 	Log   io.Writer // progress of an installation
+
+	Folder   string // for everything; "": a temporary one
+	Net      Net    // where it runs
+	Outlives bool   // it runs on when this process ends
+	// Addresses of the API server in a network namespace of its own, the first one for everybody there: it then listens on
+	// port 443 of all of them. None: a free port of 127.0.0.1.
+	Addresses []string
+	// Accounts says that somebody makes service accounts: a controller manager.
+	Accounts bool
 }
 
 // Cluster is a running control plane. No controller and no scheduler runs: objects stay as they are written, and a pod is
@@ -38,10 +47,11 @@ type Cluster struct {
 	// CA signs all certificates.
 	CA *Authority
 
+	o         Options
 	bin       string
 	store     string // address of etcd
-	etcd      *program
-	api       *program
+	etcd      *Program
+	api       *Program
 	apiArgs   []string
 	http      *http.Client
 	keepFiles bool
@@ -52,7 +62,7 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	c = &Cluster{}
+	c = &Cluster{o: o}
 	defer func() {
 		if err != nil {
 			c.keepFiles = true
@@ -62,56 +72,102 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	if c.bin, err = tools.Path(ctx, "kubernetes", o.Log); err != nil {
 		return c, err
 	}
-	if c.Folder, err = os.MkdirTemp("", "lifeboat-kubelab-"); err != nil {
+	if c.Folder = o.Folder; c.Folder == "" {
+		if c.Folder, err = os.MkdirTemp("", "lifeboat-kubelab-"); err != nil {
+			return c, err
+		}
+	}
+	if err := c.makeCertificates(); err != nil {
 		return c, err
 	}
 	if err := c.startEtcd(); err != nil {
 		return c, err
 	}
-	if err := c.prepare(o.Flags); err != nil {
+	if err := c.prepare(); err != nil {
 		return c, err
 	}
 	return c, c.StartAPIServer(ctx)
 }
 
+// Attach finds a control plane that an earlier process has started with these options, and with Outlives.
+func Attach(ctx context.Context, o Options) (c *Cluster, err error) {
+	c = &Cluster{o: o, Folder: o.Folder, keepFiles: true}
+	if c.bin, err = tools.Path(ctx, "kubernetes", io.Discard); err != nil {
+		return c, err
+	}
+	if c.CA, err = loadAuthority(c.path("ca")); err != nil {
+		return c, err
+	}
+	c.store = "http://" + storeAddress
+	if c.etcd, err = Find(c.path("etcd.pid"), c.path("etcd.log")); err != nil {
+		return c, err
+	}
+	if err := c.prepare(); err != nil {
+		return c, err
+	}
+	c.api, err = Find(c.path("kube-apiserver.pid"), c.path("kube-apiserver.log"))
+	if errors.Is(err, ErrGone) {
+		return c, c.StartAPIServer(ctx)
+	}
+	return c, err
+}
+
+// storeAddress is where etcd listens in a network namespace of its own.
+const storeAddress = "127.0.0.1:2379"
+
 // startEtcd starts the store. Nothing is synced to the disk: it lives as long as the test.
 func (c *Cluster) startEtcd() error {
-	client, err := lab.FreePort()
-	if err != nil {
-		return err
+	clients, peers := "http://"+storeAddress, "http://127.0.0.1:2380"
+	if c.o.Net == "" {
+		client, err := lab.FreePort()
+		if err != nil {
+			return err
+		}
+		peer, err := lab.FreePort()
+		if err != nil {
+			return err
+		}
+		clients, peers = "http://127.0.0.1:"+client, "http://127.0.0.1:"+peer
 	}
-	peer, err := lab.FreePort()
-	if err != nil {
-		return err
-	}
-	clients, peers := "http://127.0.0.1:"+client, "http://127.0.0.1:"+peer
 	c.store = clients
-	c.etcd, err = c.run("etcd", "--name=lab", "--data-dir="+filepath.Join(c.Folder, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+	var err error
+	c.etcd, err = c.Run("etcd", "--name=lab", "--data-dir="+filepath.Join(c.Folder, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
 		"--listen-client-urls="+clients, "--advertise-client-urls="+clients,
 		"--listen-peer-urls="+peers, "--initial-advertise-peer-urls="+peers, "--initial-cluster=lab="+peers)
 	return err
 }
 
-// prepare makes the certificates and the API server's arguments.
-func (c *Cluster) prepare(flags []string) error {
-	port, err := lab.FreePort()
-	if err != nil {
-		return err
-	}
-	c.URL = "https://127.0.0.1:" + port
+// makeCertificates makes all that the API server and its administrator need.
+func (c *Cluster) makeCertificates() (err error) {
 	if c.CA, err = NewAuthority(c.path("ca")); err != nil {
 		return err
 	}
-	if err := c.CA.Issue(c.path("apiserver"), "kube-apiserver", nil, "127.0.0.1", "localhost", "kubernetes.default.svc"); err != nil {
+	hosts := append([]string{"127.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"}, c.o.Addresses...)
+	if err := c.CA.Issue(c.path("apiserver"), "kube-apiserver", nil, hosts...); err != nil {
 		return err
 	}
-	if err := c.CA.Issue(c.path("admin"), "admin", []string{"system:masters"}); err != nil {
-		return err
+	for _, admin := range []string{"admin", "apiserver-kubelet"} {
+		if err := c.CA.Issue(c.path(admin), admin, []string{"system:masters"}); err != nil {
+			return err
+		}
 	}
-	if err := newServiceAccountKey(c.path("sa")); err != nil {
-		return err
+	return newServiceAccountKey(c.path("sa"))
+}
+
+// prepare makes the client and the API server's arguments.
+func (c *Cluster) prepare() error {
+	bind, port := "0.0.0.0", "443"
+	if len(c.o.Addresses) == 0 {
+		var err error
+		if port, err = lab.FreePort(); err != nil {
+			return err
+		}
+		bind = "127.0.0.1"
+		c.URL = "https://127.0.0.1:" + port
+	} else {
+		c.URL = "https://" + c.o.Addresses[0]
 	}
-	if err := c.Kubeconfig(c.path("admin.kubeconfig"), c.URL, User{Certificate: c.path("admin")}); err != nil {
+	if err := c.Kubeconfig(c.AdminKubeconfig(), c.URL, User{Certificate: c.path("admin")}); err != nil {
 		return err
 	}
 	admin, err := tls.LoadX509KeyPair(c.path("admin.crt"), c.path("admin.key"))
@@ -120,16 +176,21 @@ func (c *Cluster) prepare(flags []string) error {
 	}
 	c.http = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		TLSClientConfig:   &tls.Config{RootCAs: c.CA.Pool(), Certificates: []tls.Certificate{admin}, MinVersion: tls.VersionTLS12},
+		DialContext:       c.o.Net.DialContext,
 		ForceAttemptHTTP2: true,
 	}}
-	c.apiArgs = append([]string{
-		"--etcd-servers=" + c.store, "--bind-address=127.0.0.1", "--secure-port=" + port, "--endpoint-reconciler-type=none",
+	c.apiArgs = []string{
+		"--etcd-servers=" + c.store, "--bind-address=" + bind, "--secure-port=" + port, "--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
-		"--disable-admission-plugins=ServiceAccount", // nobody makes the accounts
 		"--tls-cert-file=" + c.path("apiserver.crt"), "--tls-private-key-file=" + c.path("apiserver.key"),
 		"--client-ca-file=" + c.path("ca.crt"), "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + c.path("sa.pub"), "--service-account-signing-key-file=" + c.path("sa.key"),
-	}, flags...)
+		"--kubelet-client-certificate=" + c.path("apiserver-kubelet.crt"), "--kubelet-client-key=" + c.path("apiserver-kubelet.key"),
+	}
+	if !c.o.Accounts {
+		c.apiArgs = append(c.apiArgs, "--disable-admission-plugins=ServiceAccount")
+	}
+	c.apiArgs = append(c.apiArgs, c.o.Flags...)
 	return nil
 }
 
@@ -139,12 +200,24 @@ func (c *Cluster) path(name string) string { return filepath.Join(c.Folder, name
 // AdminKubeconfig is a kubeconfig that may do everything.
 func (c *Cluster) AdminKubeconfig() string { return c.path("admin.kubeconfig") }
 
+// Run starts a part of Kubernetes, by the name of its program, where the control plane runs.
+func (c *Cluster) Run(part string, args ...string) (*Program, error) {
+	return Run(Spec{
+		Args: append([]string{filepath.Join(c.bin, part)}, args...), Dir: c.Folder, Log: c.path(part + ".log"), PID: c.path(part + ".pid"),
+		Env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.Folder, "TMPDIR=" + c.Folder},
+		Net: c.o.Net, Outlives: c.o.Outlives,
+	})
+}
+
+// Programs is the folder with the programs of Kubernetes.
+func (c *Cluster) Programs() string { return c.bin }
+
 // StartAPIServer starts it again after StopAPIServer; etcd keeps what was written.
 func (c *Cluster) StartAPIServer(ctx context.Context) (err error) {
-	if c.api, err = c.run("kube-apiserver", c.apiArgs...); err != nil {
+	if c.api, err = c.Run("kube-apiserver", c.apiArgs...); err != nil {
 		return err
 	}
-	return c.api.waitFor(ctx, "the API server is ready", func(ctx context.Context) (bool, error) {
+	return c.api.WaitFor(ctx, "the API server is ready", func(ctx context.Context) (bool, error) {
 		return c.Do(ctx, http.MethodGet, "/readyz", nil, nil) == nil, nil
 	})
 }
@@ -152,15 +225,15 @@ func (c *Cluster) StartAPIServer(ctx context.Context) (err error) {
 // StopAPIServer kills it, and with it all its connections.
 func (c *Cluster) StopAPIServer() {
 	if c.api != nil {
-		c.api.kill()
+		c.api.Kill()
 	}
 }
 
 // Pause stops the API server without closing its connections, as a machine that hangs; Resume lets it go on.
-func (c *Cluster) Pause() error { return c.api.signal(syscall.SIGSTOP) }
+func (c *Cluster) Pause() error { return c.api.Signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
-func (c *Cluster) Resume() error { return c.api.signal(syscall.SIGCONT) }
+func (c *Cluster) Resume() error { return c.api.Signal(syscall.SIGCONT) }
 
 // KeepFiles leaves the folder in place at the end.
 func (c *Cluster) KeepFiles() { c.keepFiles = true }
@@ -169,7 +242,7 @@ func (c *Cluster) KeepFiles() { c.keepFiles = true }
 func (c *Cluster) Close() error {
 	c.StopAPIServer()
 	if c.etcd != nil {
-		c.etcd.kill()
+		c.etcd.Kill()
 	}
 	if c.http != nil {
 		c.http.CloseIdleConnections()
@@ -252,7 +325,8 @@ func (c *Cluster) Compact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(r)
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DialContext: c.o.Net.DialContext, DisableKeepAlives: true}}
+	resp, err := client.Do(r)
 	if err != nil {
 		return err
 	}

@@ -4,10 +4,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -21,7 +23,7 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes one and writes its certificate to file.crt.
+// NewAuthority makes one and writes it to file.crt and file.key.
 func NewAuthority(file string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -38,7 +40,23 @@ func NewAuthority(file string) (*Authority, error) {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	return a, writePEM(a.file, "CERTIFICATE", der)
+	if err := writePEM(a.file, "CERTIFICATE", der); err != nil {
+		return nil, err
+	}
+	return a, writeKey(file+".key", key)
+}
+
+// loadAuthority reads one that NewAuthority has written.
+func loadAuthority(file string) (*Authority, error) {
+	pair, err := tls.LoadX509KeyPair(file+".crt", file+".key")
+	if err != nil {
+		return nil, err
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s.key holds another kind of key", file)
+	}
+	return &Authority{file: file + ".crt", cert: pair.Leaf, key: key}, nil
 }
 
 // Pool holds the authority alone.

@@ -136,30 +136,48 @@ func (a *Agent) Announce(in time.Duration) { a.cloud.announce(time.Now().Add(in)
 
 // Report waits for the end of a rescue and returns its report: the newest, when it is another than the given ones.
 func (a *Agent) Report(ctx context.Context, known ...*report.Report) (*report.Report, error) {
-	var found *report.Report
-	err := Until(ctx, "the agent's report is there", func(context.Context) (bool, error) {
-		paths, _ := filepath.Glob(filepath.Join(a.State, "rescues", "*", "report.json"))
-		for _, path := range paths {
-			r, err := readReport(path)
-			if err != nil {
-				return false, err
-			}
+	found, err := WaitReport(ctx, a.State, a.done, known...)
+	if err != nil {
+		return nil, fmt.Errorf("%w; end of its log:\n%s", err, Tail(a.Log, 40))
+	}
+	return found, nil
+}
+
+// WaitReport waits until there is a report in an agent's state folder beside the given ones. The end of the agent, if done is not nil,
+// ends the wait.
+func WaitReport(ctx context.Context, state string, done <-chan struct{}, known ...*report.Report) (found *report.Report, err error) {
+	err = Until(ctx, "the agent's report is there", func(context.Context) (bool, error) {
+		all, err := Reports(state)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range all {
 			if !contains(known, r.ID) {
 				found = r
 				return true, nil
 			}
 		}
 		select {
-		case <-a.done:
+		case <-done:
 			return false, errors.New("the agent has ended")
 		default:
 			return false, nil
 		}
 	})
-	if err != nil {
-		return nil, fmt.Errorf("%w; end of its log:\n%s", err, Tail(a.Log, 40))
+	return found, err
+}
+
+// Reports are all that are in an agent's state folder.
+func Reports(state string) (all []*report.Report, err error) {
+	paths, _ := filepath.Glob(filepath.Join(state, "rescues", "*", "report.json"))
+	for _, path := range paths {
+		r, err := readReport(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
 	}
-	return found, nil
+	return all, nil
 }
 
 func contains(list []*report.Report, id string) bool {

@@ -28,6 +28,16 @@ sources_of_debs() {
       libgpgme11=1.18.0-3+b1:dc075584050dc5c8ac27563fc222e8c1ea71128a019a6d129d5823e47ac1e55e
     )
     ;;
+  imagebase)
+    version=12 # Debian's
+    debs=(
+      libc6=2.36-9+deb12u14:ba4f88f73dbc3ae9055f3c20f4523bfdbaf1ad13ff95e258924f77d20b4fbedf
+      libtinfo6=6.4-4:072d908f38f51090ca28ca5afa3b46b2957dc61fe35094c0b851426859a49a51
+      zlib1g=1:1.2.13.dfsg-1:d7dd1d1411fedf27f5e27650a6eff20ef294077b568f4c8c5e51466dc7c08ce4
+      bash=5.2.15-2+b13:82130bb6a560cd2a7234d8018baf73f188f5dd56413d5aa0accc987b2197a6a1
+      tini=0.19.0-1+b3:7d1947665fa40e55f218fefad773dc6de66458d0b39eaa292cdcadfc7c996632
+    )
+    ;;
   esac
   sum="${debs[*]}"
 }
@@ -122,4 +132,10 @@ done
 exec "$lib/buildah" "${args[@]}"
 SH
   chmod +x "$work/out/bin/buildah"
+}
+
+# imagebase: what Java, and the scripts of Spark's image, need in an image of its own.
+keep_imagebase() {
+  rm -rf "$work"/root/usr/share "$work"/root/usr/bin/tini-static "$work"/root/usr/lib/x86_64-linux-gnu/gconv
+  mv "$work/root" "$work/out/root"
 }

@@ -2,7 +2,7 @@
 # Installs one pinned tool into the cache and prints the folder that holds it:
 #   install.sh java | spark-3.5.9 | spark-4.1.4 | spark-4.3.0 | hadoop-aws-3.5.9 | hadoop-aws-4.3.0 |
 #     golangci-lint | gotestsum | toxiproxy | kubernetes | versitygw | fake-gcs-server | node | azurite | s5cmd | rclone |
-#     containers | coredns | csi | helm | kubeconform | schemas | promtool | buildah | cyclonedx-gomod | spark-operator
+#     containers | imagebase | coredns | csi | helm | kubeconform | schemas | promtool | buildah | cyclonedx-gomod | spark-operator
 # A folder's name ends in the hash of what is in it, and it appears only when it is complete: a second
 # run finds it and does nothing, and two runs at once wait for each other. Needs Go, Python 3 with pip.
 set -euo pipefail
@@ -356,7 +356,7 @@ describe() {
     kind=spark_operator version=v2.5.1 sum=h1:7E1iz79b5p8fEcn2zr/yJ/T3kuZtJJqj+DPvvGV3WjA=
     module=github.com/kubeflow/spark-operator/v2 package=$module/cmd/operator
     ;;
-  containers | promtool | buildah)
+  containers | promtool | buildah | imagebase)
     kind=debs
     # shellcheck source=debs.sh
     . "$(recipes)/debs.sh"

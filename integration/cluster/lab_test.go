@@ -1,0 +1,65 @@
+//go:build integration
+
+package cluster
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPower takes a node's power and gives it back: the cluster notices, and the node comes back with another boot id.
+func TestPower(t *testing.T) {
+	ctx := t.Context()
+	n := shared.Node("node-a")
+	before, err := n.BootID()
+	must(t, err)
+	begin := time.Now()
+	must(t, n.PowerOff())
+	t.Logf("off after %v", time.Since(begin))
+	must(t, shared.WaitCondition(ctx, "node-a", "Ready", "Unknown"))
+	t.Logf("noticed after %v", time.Since(begin))
+	begin = time.Now()
+	must(t, n.PowerOn(ctx))
+	t.Logf("on again after %v", time.Since(begin))
+	if after, err := n.BootID(); err != nil || after == before {
+		t.Errorf("boot id %s, as before (%v)", after, err)
+	}
+}
+
+// TestJob runs the job in client mode and in cluster mode: nothing is computed twice while all executors live.
+func TestJob(t *testing.T) {
+	for _, o := range []JobOptions{
+		{Name: "client-3", Spark: "3.5.9", Node: "node-b"},
+		{Name: "cluster-3", Spark: "3.5.9", Cluster: true},
+		{Name: "client-4", Spark: "4.3.0", Node: "node-b"},
+		{Name: "cluster-4", Spark: "4.3.0", Cluster: true, Node: "node-b"},
+	} {
+		t.Run(o.Name, func(t *testing.T) {
+			ctx := t.Context()
+			begin := time.Now()
+			job, err := shared.Job(ctx, o)
+			if job != nil {
+				defer job.Stop(ctx)
+			}
+			must(t, err)
+			t.Logf("the job is there after %v", time.Since(begin).Round(time.Millisecond))
+			first, err := job.Round(ctx)
+			must(t, err)
+			second, err := job.Round(ctx)
+			must(t, err)
+			t.Logf("first: %v; second: %v", first, second)
+			if first.MapTasks != 12 || second.MapTasks != 0 {
+				t.Errorf("%d and %d map tasks ran, not 12 and none", first.MapTasks, second.MapTasks)
+			}
+			on := map[string]int{}
+			pods, err := job.Executors(ctx)
+			must(t, err)
+			for _, p := range pods {
+				on[p.Node]++
+			}
+			if len(pods) != 3 || len(on) != 2 {
+				t.Errorf("executors on nodes: %v", on)
+			}
+		})
+	}
+}
