@@ -176,14 +176,23 @@ func (c *Client) tend(ctx context.Context) error {
 	return err
 }
 
-// isOver says that the node has a mark that has outlived its reason: the machine came back under its name, or was not taken.
+// isOver says that the node has a mark that has outlived its reason.
 func (c *Client) isOver() bool {
 	c.marking.mu.Lock()
 	running := c.marking.running
 	c.marking.mu.Unlock()
 	s, known := c.o.Node.State()
+	if running || !known {
+		return false
+	}
+	return outlives(s, time.Now(), func() bool { return c.o.Standing != nil && c.o.Standing() })
+}
+
+// outlives says that a node's mark has lost its reason while no rescue runs: the machine came back under its name, it was not taken,
+// or somebody has let pods onto it again. What is cordoned after that is cordoned for another reason, and is not ours to take back.
+func outlives(s kube.NodeState, now time.Time, standing func() bool) bool {
 	text, marked := s.Annotations[kube.OwnMark]
-	if running || !known || !marked {
+	if !marked {
 		return false
 	}
 	m, err := kube.ParseMark(text)
@@ -192,9 +201,10 @@ func (c *Client) isOver() bool {
 		return false // no rescue has written that
 	case m.Boot != "" && s.BootID != "" && m.Boot != s.BootID:
 		return true
-	default:
-		return time.Since(m.Deadline) > outlived && (c.o.Standing == nil || !c.o.Standing())
+	case m.Cordoned && !s.Unschedulable:
+		return true
 	}
+	return now.Sub(m.Deadline) > outlived && !standing()
 }
 
 // errNoNode is what is known before the API server's first answer.

@@ -195,6 +195,7 @@ func (c *Client) listPeers(ctx context.Context, namespace, app string) (map[stri
 		Method: http.MethodGet, Path: "/api/v1/namespaces/" + namespace + "/pods", Accept: asTable, Out: &t,
 		Query: url.Values{
 			"labelSelector": {"spark-role=executor,spark-app-selector=" + app}, "resourceVersion": {"0"}, "includeObject": {"None"},
+			"fieldSelector": {"status.phase=Running"}, // addresses of pods that have ended are used again
 		},
 	})
 	if err != nil {

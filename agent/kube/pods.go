@@ -67,11 +67,14 @@ func (c *Client) ShuttingDown() bool {
 	return known && s.ShuttingDown
 }
 
-// IsHere says whether a host name is the address of an executor's pod on this node.
+// IsHere says whether a host name is the address of an executor's pod on this node. Addresses of pods that have ended may have gone
+// to others, on other nodes too.
 func (c *Client) IsHere(host string) bool {
 	if c == nil {
 		return false
 	}
 	host = executor.NormalAddress(host)
-	return slices.ContainsFunc(c.o.Pods.Executors(), func(p kube.Pod) bool { return p.IP != "" && executor.NormalAddress(p.IP) == host })
+	return slices.ContainsFunc(c.o.Pods.Executors(), func(p kube.Pod) bool {
+		return p.IP != "" && !p.Over() && executor.NormalAddress(p.IP) == host
+	})
 }
