@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/lifeboat/lifeboat/integration/lab"
 )
@@ -51,6 +54,10 @@ func Run(s Spec) (*Program, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: s.Cloneflags}
 	if !s.Outlives {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	// What this process has inherited, as the lock that it runs under, must not be held by a program that outlives it.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("keep inherited files to this process: %w", err)
 	}
 	started := make(chan error)
 	go func() {
