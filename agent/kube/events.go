@@ -130,6 +130,10 @@ func annotate(ctx context.Context, api doer, of Object, annotations map[string]s
 		meta["uid"] = of.UID
 	}
 	err := api.Do(ctx, kube.Request{Method: http.MethodPatch, Path: of.path(), Patch: kube.MergePatch, In: map[string]any{"metadata": meta}})
+	refused := (*kube.StatusError)(nil)
+	if of.UID != "" && errors.As(err, &refused) && refused.Code == http.StatusUnprocessableEntity && strings.Contains(refused.Message, "metadata.uid") {
+		return fmt.Errorf("%w: %w", errPointless, err) // the name has another object
+	}
 	if errors.Is(err, kube.ErrConflict) && of.UID != "" {
 		return fmt.Errorf("%w: %w", errPointless, err) // a merge patch conflicts only with the uid that it names
 	}
