@@ -2,7 +2,6 @@ package survivor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -80,7 +79,8 @@ func (p *pass) run(ctx context.Context) error {
 	}
 	if p.dryRun {
 		p.log.Info("dry run: this node would be declared dead", zap.String("node", name), zap.String("why", v.why), zap.Int("pods", len(pods)))
-		return p.declare(ctx, v, nil)
+		p.declare(v, nil)
+		return nil
 	}
 	why := fmt.Sprintf("node %s is dead: %s", name, v.why)
 	for _, verb := range []struct {
@@ -102,7 +102,8 @@ func (p *pass) run(ctx context.Context) error {
 	if err := p.release(ctx); err != nil {
 		return err
 	}
-	return p.declare(ctx, v, pods)
+	p.declare(v, pods)
+	return nil
 }
 
 // each does one verb to all pods. The first doubt ends it; other failures end it after the rest had its turn.
@@ -159,21 +160,16 @@ func (p *pass) release(ctx context.Context) error {
 	return err
 }
 
-// declare says what was done, on the node and on the pods. It is the last thing, so that nothing waits for it.
-func (p *pass) declare(ctx context.Context, v verdict, pods []pod) error {
+// declare has it said what was done, on the node and on the pods.
+func (p *pass) declare(v verdict, pods []pod) {
 	text := fmt.Sprintf("Declared dead: %s; executors' pods taken from it: %d", v.why, len(pods))
 	if p.dryRun {
 		text = "Dry run: this node would be declared dead: " + v.why
 	}
 	m := p.node.member
-	failure := p.event(ctx, about{kind: "Node", name: m.Name, uid: m.UID}, m.BootID, text)
+	p.note(ReasonDead, about{kind: "Node", name: m.Name, uid: m.UID}, m.BootID, text)
 	for _, pod := range pods {
 		at := about{kind: "Pod", namespace: pod.Metadata.Namespace, name: pod.Metadata.Name, uid: pod.Metadata.UID}
-		err := p.event(ctx, at, m.BootID, fmt.Sprintf("Node %s was declared dead: %s", m.Name, v.why))
-		failure = errors.Join(failure, err)
+		p.note(ReasonDead, at, m.BootID, fmt.Sprintf("Node %s was declared dead: %s", m.Name, v.why))
 	}
-	if failure != nil { // nobody's outputs depend on it
-		p.log.Warn("not all events could be written", zap.String("node", m.Name), zap.Error(failure))
-	}
-	return nil
 }

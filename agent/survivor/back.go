@@ -34,7 +34,7 @@ func (s *Survivor) takeBack(ctx context.Context, b *returning) {
 	switch {
 	case err != nil || gone || !marked || m.UID != b.member.UID || m.BootID != b.member.BootID || m.Ready != "True":
 	case !booted && m.Mounted > 0:
-		s.warnSame(ctx, b, m.Mounted)
+		s.warnSame(b, m.Mounted)
 	default:
 		err = s.calls.untaint(ctx, m)
 		s.metrics.action(verbUntaint, err)
@@ -44,10 +44,8 @@ func (s *Survivor) takeBack(ctx context.Context, b *returning) {
 		retry = longestPause // by then the watch has brought it
 		s.metrics.back.WithLabelValues(strconv.FormatBool(booted)).Inc()
 		s.log.Info("node is back: its taint was taken back", zap.String("node", m.Name), zap.Bool("booted", booted))
-		if err := s.note(ctx, ReasonBack, about{kind: "Node", name: m.Name, uid: m.UID}, m.BootID+mark.At.String(),
-			"The node is ready again: the taint "+outOfService+" was taken back"); err != nil {
-			s.log.Info("event not written", zap.Error(err))
-		}
+		s.note(ReasonBack, about{kind: "Node", name: m.Name, uid: m.UID}, m.BootID+mark.At.String(),
+			"The node is ready again: the taint "+outOfService+" was taken back")
 	}
 	if err != nil {
 		s.log.Warn("the taint of a node that is back was not taken back: it is tried again", zap.String("node", b.member.Name), zap.Error(err))
@@ -59,15 +57,13 @@ func (s *Survivor) takeBack(ctx context.Context, b *returning) {
 }
 
 // warnSame says once that a node was declared dead that was not off.
-func (s *Survivor) warnSame(ctx context.Context, b *returning, mounted int) {
+func (s *Survivor) warnSame(b *returning, mounted int) {
 	if b.warned {
 		return
 	}
 	b.warned = true
 	s.log.Error("a node that was declared dead is ready again without having booted, and still uses volumes: its taint stays until it has let go of them",
 		zap.String("node", b.member.Name), zap.Int("volumes", mounted))
-	if err := s.note(ctx, ReasonBack, about{kind: "Node", name: b.member.Name, uid: b.member.UID}, b.member.BootID+"volumes",
-		"The node is ready again without having booted, and still uses volumes: its taint "+outOfService+" stays until it has let go of them"); err != nil {
-		s.log.Info("event not written", zap.Error(err))
-	}
+	s.note(ReasonBack, about{kind: "Node", name: b.member.Name, uid: b.member.UID}, b.member.BootID+"volumes",
+		"The node is ready again without having booted, and still uses volumes: its taint "+outOfService+" stays until it has let go of them")
 }

@@ -21,11 +21,11 @@ const (
 	callPatience = 20 * time.Second
 	// callsPerSecond are all requests but those of the watch and the election. An API server takes some hundreds at a time
 	// from all service accounts together ("API Priority and Fairness").
-	callsPerSecond = 200
+	callsPerSecond = 400
 	// podPage and podPages bound what is read of one node: a kubelet runs 110 pods unless told otherwise.
 	podPage, podPages = 250, 8
 
-	nodeLeases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"
+	nodeLeases = "/apis/coordination.k8s.io/v1/namespaces/" + nodeLeaseNamespace + "/leases/"
 )
 
 // cluster is what this package needs of the API server; *kube.Cluster has it.

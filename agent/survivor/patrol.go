@@ -19,6 +19,7 @@ type patient struct {
 	vanished time.Time // since when the fleet has it no more; zero: it has it
 	busy     bool      // somebody reads or acts
 	next     time.Time // nothing is done before
+	due      time.Time // since when it could be certain that it is dead; zero: it is too early
 	failed   int       // passes in a row
 	declared bool      // all was done once
 	doubted  string    // the last doubt that was logged
@@ -83,7 +84,7 @@ func (s *Survivor) look(ctx context.Context, w *wards) bool {
 	s.metrics.looked(s.census, silent, s.fleet.Health().OK)
 	if _, leads := s.elector.lead(); leads {
 		s.receive(w, now)
-		s.sayHeld(ctx, w, held)
+		s.sayHeld(held)
 	}
 	return len(s.cases)+len(s.backs) > 0
 }
@@ -174,23 +175,14 @@ func (s *Survivor) held(zone string) string {
 	return s.census.held(zone)
 }
 
-// sayHeld writes the event of a guard that holds. mu is held.
-func (s *Survivor) sayHeld(ctx context.Context, w *wards, held string) {
-	if held == "" {
+// sayHeld has an event written of a guard that holds, once. mu is held.
+func (s *Survivor) sayHeld(held string) {
+	if held == "" || s.heldSaid.Equal(s.heldAt) {
 		return
 	}
-	since := s.heldAt
-	if s.heldSaid.Equal(since) {
-		return
-	}
-	s.heldSaid = since
-	w.all.Go(func() {
-		lease := about{api: "coordination.k8s.io/v1", kind: "Lease", namespace: s.o.Namespace, name: LeaseName}
-		text := "No node is declared dead but those of which the cloud itself says so: " + held
-		if err := s.note(ctx, ReasonHeld, lease, strconv.FormatInt(since.Unix(), 10), text); err != nil {
-			s.log.Info("event not written", zap.Error(err))
-		}
-	})
+	s.heldSaid = s.heldAt
+	lease := about{api: "coordination.k8s.io/v1", kind: "Lease", namespace: s.o.Namespace, name: LeaseName}
+	s.note(ReasonHeld, lease, strconv.FormatInt(s.heldAt.Unix(), 10), "No node is declared dead but those of which the cloud itself says so: "+held)
 }
 
 // treat starts what is due for a silent node: a first reading of its lease, or, where somebody may say that it is dead and this
@@ -208,6 +200,9 @@ func (s *Survivor) treat(ctx context.Context, w *wards, p *patient, now time.Tim
 	}
 	if !hint || now.Sub(p.since) < s.rules.after || now.Sub(p.still) < s.rules.after {
 		return
+	}
+	if p.due.IsZero() {
+		p.due = now
 	}
 	if term, leads := s.elector.lead(); leads {
 		p.busy = w.admit(w.acts, func() { s.act(term, p, copied) })
@@ -239,7 +234,6 @@ func (s *Survivor) retry(p *patient, what string, err error) {
 
 // act makes one pass, for as long as this replica leads.
 func (s *Survivor) act(term context.Context, p *patient, node silence) {
-	began := time.Now()
 	pass := &pass{Survivor: s, node: node}
 	err := pass.run(term)
 	s.mu.Lock()
@@ -252,13 +246,14 @@ func (s *Survivor) act(term context.Context, p *patient, node silence) {
 	var d *doubt
 	switch {
 	case err == nil:
-		s.finished(p, pass, time.Since(began))
+		s.finished(p, pass, time.Since(p.due))
 	case errors.Is(err, errTermOver), errors.Is(context.Cause(term), errTermOver):
 		p.next = time.Now()
 	case errors.As(err, &d) && (d.alive || !p.vanished.IsZero() && !pass.last.gone): // or nobody wants it looked after any more
 		s.log.Info("node is not dead", zap.String("node", p.member.Name), zap.String("why", d.why))
 		s.forget(p)
 	case errors.As(err, &d):
+		p.due = time.Time{}
 		p.failed++
 		p.next = time.Now().Add(min(firstPause<<min(p.failed-1, 3), longestDoubt))
 		if p.doubted != d.why {

@@ -72,6 +72,7 @@ type Survivor struct {
 	fleet    *kube.Fleet
 	calls    *calls
 	elector  *elector
+	herald   *herald
 	metrics  *metrics
 	log      *zap.Logger
 	started  time.Time
@@ -114,6 +115,7 @@ func New(o Options) (*Survivor, error) {
 		set(s.metrics.leader, leads)
 		s.wake()
 	})
+	s.herald = newHerald(o.Log, func() { s.metrics.action(verbEvent, errors.New("too many events wait")) })
 	return s, nil
 }
 
@@ -138,6 +140,7 @@ func (s *Survivor) Run(ctx context.Context) error {
 	}
 	background.Go(func() { s.fleet.Run(ctx) })
 	background.Go(func() { s.elector.run(ctx) })
+	background.Go(func() { s.herald.run(ctx) })
 	s.patrol(ctx)
 	s.stopping.Store(true)
 	background.Wait()
