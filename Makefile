@@ -20,7 +20,7 @@ buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 install  := bash integration/tools/install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit integration demo bench fuzz image clean tools $(TOOLS:%=tools-%)
+.PHONY: help build test lint unit integration demo bench fuzz manifests image clean tools $(TOOLS:%=tools-%)
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +62,10 @@ fuzz: ## Run each fuzz test for FUZZTIME (10s)
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$pkg"; \
 		done; \
 	done
+
+manifests: ## Write the schema of the chart's values, and the plain manifests that are made of the chart
+	@go test ./agent/config -count=1 -update >/dev/null
+	@go test -tags integration ./integration/chart -count=1 -run 'TestPlainManifests' -update >/dev/null
 
 image: build ## Build the container image; BASE, IMAGE and BUILDER can be given
 	@[ -n "$(BUILDER)" ] || { echo "image needs docker, podman or buildah (or BUILDER=...)"; exit 1; }

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/lifeboat/lifeboat/integration/tools"
 )
 
@@ -59,6 +61,23 @@ func (r *Renderer) Manifests(ctx context.Context, release Release) ([]byte, erro
 		args = append(args, "--kube-version", release.Kube)
 	}
 	return r.run(ctx, release, args)
+}
+
+// Objects are the documents of a manifest. Empty ones are left out.
+func Objects(manifest []byte) ([]map[string]any, error) {
+	var all []map[string]any
+	for dec := yaml.NewDecoder(bytes.NewReader(manifest)); ; {
+		var o map[string]any
+		err := dec.Decode(&o)
+		switch {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("manifest: %w", err)
+		case o != nil:
+			all = append(all, o)
+		}
+	}
 }
 
 // Notes is what the person sees who has installed the chart.

@@ -1,0 +1,438 @@
+//go:build integration
+
+package chart
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/agent/kube"
+)
+
+// everything switches on all that the chart can make.
+var everything = node{
+	"image":            node{"repository": "registry.example.com/lifeboat", "digest": "sha256:" + strings.Repeat("0a", 32)},
+	"imagePullSecrets": []any{node{"name": "registry"}},
+	"nodes":            node{"tolerateAll": false, "tolerations": []any{node{"key": "spark", "operator": "Exists"}}, "selector": node{"pool": "spark"}},
+	"metrics": node{
+		"enabled": true, "service": node{"annotations": node{"a/b": "c"}},
+		"podMonitor":     node{"enabled": true, "labels": node{"release": "prometheus"}},
+		"prometheusRule": node{"enabled": true},
+	},
+	"serviceAccount":    node{"annotations": node{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/lifeboat"}},
+	"rbac":              node{"ownNodeOnly": true},
+	"securityContext":   node{"seLinuxOptions": node{"type": "super_t"}, "appArmorProfile": node{"type": "Unconfined"}},
+	"podAnnotations":    node{"a/b": "c"},
+	"podLabels":         node{"azure.workload.identity/use": "true"},
+	"extraEnv":          []any{node{"name": "AWS_REGION", "value": "eu-central-1"}},
+	"extraVolumes":      []any{node{"name": "keys", "secret": node{"secretName": "keys"}}},
+	"extraVolumeMounts": []any{node{"name": "keys", "mountPath": "/keys", "readOnly": true}},
+	"config": node{
+		"providers": node{"file": node{"enabled": true, "path": "/run/spot/notice", "folder": "/run/spot/events"}},
+		"objects":   node{"path": "s3a://b/p", "pathStyle": true},
+		"migrate":   node{"maxPinned": 2000000},
+		"shutdown":  node{"grace": "4m10.5s"},
+	},
+}
+
+// valueSets are the ways in which the chart is installed.
+func valueSets() map[string]node {
+	preset := func(names ...any) node { return node{"nodes": node{"presets": names}} }
+	return map[string]node{
+		"defaults":      {},
+		"eks":           preset("eks"),
+		"gke":           preset("gke"),
+		"aks":           preset("aks"),
+		"karpenter":     preset("karpenter"),
+		"eks+karpenter": preset("eks", "karpenter"),
+		"on premises":   {"nodes": node{"presets": []any{"any"}, "selector": node{"pool": "spark"}}, "config": node{"providers": "none"}},
+		"own affinity": {"nodes": node{"affinity": node{"nodeAffinity": node{"requiredDuringSchedulingIgnoredDuringExecution": node{
+			"nodeSelectorTerms": []any{node{"matchExpressions": []any{node{"key": "spot", "operator": "Exists"}}}},
+		}}}}},
+		"everything": everything,
+		"minimal": {
+			"serviceAccount": node{"create": false, "name": "mine"}, "rbac": node{"create": false}, "resourceQuota": node{"create": false},
+			"priorityClassName": "", "resources": nil, "config": node{"kubernetes": node{"volumes": node{"adopt": "off"}}},
+		},
+		"user of Spark":         {"securityContext": node{"runAsUser": 185}},
+		"user of Spark on host": {"securityContext": node{"runAsUser": 185}, "state": node{"volume": "hostPath"}},
+		"on delete":             {"updateStrategy": node{"type": "OnDelete", "rollingUpdate": nil}},
+	}
+}
+
+func TestManifestsConform(t *testing.T) {
+	for name, values := range valueSets() {
+		t.Run(name, func(t *testing.T) {
+			manifest := render(t, values)
+			if err := check(t, manifest); err != nil {
+				t.Errorf("%v\n%s", err, manifest)
+			}
+			if n := len(objects(t, manifest)["DaemonSet"]); n != 1 {
+				t.Errorf("%d DaemonSets", n)
+			}
+		})
+	}
+}
+
+// TestConformCanFail: a wrong key anywhere in the pod is seen, so that the test above says something.
+func TestConformCanFail(t *testing.T) {
+	manifest := render(t, nil)
+	for _, wrong := range [][2]string{{"hostPID:", "hostPid:"}, {"readOnlyRootFilesystem: true", "readOnlyRootFilesystem: maybe"}, {"verbs:", "verb:"}} {
+		bad := bytes.Replace(manifest, []byte(wrong[0]), []byte(wrong[1]), 1)
+		if err := check(t, bad); err == nil {
+			t.Errorf("%s goes through", wrong[1])
+		}
+	}
+	monitor := render(t, everything)
+	if err := check(t, bytes.Replace(monitor, []byte("scrapeTimeout:"), []byte("scrapeTime:"), 1)); err == nil {
+		t.Error("a wrong key of a PodMonitor goes through")
+	}
+}
+
+func TestWrongValuesAreRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		values node
+		says   string
+	}{
+		"unknown key":                {node{"hostPid": true}, "hostPid"},
+		"unknown key below":          {node{"listen": node{"host": "::"}}, "host"},
+		"no port":                    {node{"listen": node{"port": 0}}, "/listen/port"},
+		"address with port":          {node{"listen": node{"address": "[::]"}}, "/listen/address"},
+		"unknown cloud":              {node{"nodes": node{"presets": []any{"ek"}}}, "/nodes/presets/0"},
+		"no cloud":                   {node{"nodes": node{"presets": []any{}}}, "/nodes/presets"},
+		"unknown key of the agent":   {node{"config": node{"shutdwn": node{}}}, "shutdwn"},
+		"number of the agent":        {node{"config": node{"migrate": node{"connections": 99}}}, "/config/migrate/connections"},
+		"duration of the agent":      {node{"config": node{"scan": "10"}}, "/config/scan"},
+		"word of the agent":          {node{"config": node{"notices": node{"cordon": "drain"}}}, "/config/notices/cordon"},
+		"listen of the agent":        {node{"config": node{"listen": "127.0.0.1:1"}}, "listen.address and listen.port"},
+		"grace too short":            {node{"terminationGracePeriodSeconds": 124}, "at least 125"},
+		"grace too short for config": {node{"terminationGracePeriodSeconds": 125, "config": node{"shutdown": node{"grace": "2m"}}}, "at least 135"},
+		"monitor of loopback":        {node{"metrics": node{"podMonitor": node{"enabled": true}}}, "metrics.enabled"},
+		"alerts of loopback":         {node{"metrics": node{"prometheusRule": node{"enabled": true}}}, "metrics.enabled"},
+		"account without a name":     {node{"serviceAccount": node{"create": false}}, "serviceAccount.name"},
+		"digest":                     {node{"image": node{"digest": "latest"}}, "/image/digest"},
+		"no agents during an update": {node{"updateStrategy": node{"rollingUpdate": node{"maxUnavailable": 0}}}, "/updateStrategy"},
+		"user below root":            {node{"securityContext": node{"runAsUser": -1}}, "/securityContext/runAsUser"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := renderer.Manifests(t.Context(), Release{Values: tt.values})
+			if err == nil {
+				t.Fatalf("rendered:\n%s", out)
+			}
+			if !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%q is not in %v", tt.says, err)
+			}
+		})
+	}
+}
+
+// pod is the agent's pod.
+func pod(t *testing.T, values node) node {
+	t.Helper()
+	sets := objects(t, render(t, values))["DaemonSet"]
+	if len(sets) != 1 {
+		t.Fatalf("%d DaemonSets", len(sets))
+	}
+	return at(t, sets[0], "spec", "template", "spec").(node)
+}
+
+func capabilities(t *testing.T, values node) []any {
+	t.Helper()
+	list, _ := at(t, pod(t, values), "containers", 0, "securityContext", "capabilities", "add").([]any)
+	return list
+}
+
+func TestCapabilities(t *testing.T) {
+	base := []any{"SYS_PTRACE", "DAC_READ_SEARCH", "KILL"}
+	adopt := func(how string) node { return node{"config": node{"kubernetes": node{"volumes": node{"adopt": how}}}} }
+	for name, tt := range map[string]struct {
+		values node
+		want   []any
+	}{
+		"defaults": {nil, append(slices.Clone(base), "SETUID", "SETGID")},
+		"link":     {adopt(config.AdoptLink), append(slices.Clone(base), "SETUID", "SETGID")},
+		"upload":   {adopt(config.AdoptUpload), base},
+		"off":      {adopt(config.AdoptOff), base},
+		"no root":  {node{"securityContext": node{"runAsUser": 185}}, nil},
+	} {
+		if got := capabilities(t, tt.values); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v, not %v", name, got, tt.want)
+		}
+	}
+	if config.Default().Kubernetes.Volumes.Adopt != config.AdoptLink {
+		t.Error("the chart takes link for the agent's default of kubernetes.volumes.adopt")
+	}
+	for name, values := range valueSets() {
+		context := at(t, pod(t, values), "containers", 0, "securityContext").(node)
+		if !reflect.DeepEqual(at(t, context, "capabilities", "drop"), []any{"ALL"}) || context["privileged"] != false ||
+			context["allowPrivilegeEscalation"] != false || context["readOnlyRootFilesystem"] != true {
+			t.Errorf("%s: %v", name, context)
+		}
+	}
+}
+
+// TestRoleIsWhatTheAgentNeeds: the rules are those that the agent's own package names, in any order.
+func TestRoleIsWhatTheAgentNeeds(t *testing.T) {
+	var want []string
+	for _, p := range kube.Permissions() {
+		for _, verb := range p.Verbs {
+			want = append(want, p.Group+"/"+p.Resource+" "+verb)
+		}
+	}
+	var got []string
+	for _, rule := range at(t, objects(t, render(t, nil))["ClusterRole"][0], "rules").([]any) {
+		for _, group := range at(t, rule, "apiGroups").([]any) {
+			for _, resource := range at(t, rule, "resources").([]any) {
+				for _, verb := range at(t, rule, "verbs").([]any) {
+					got = append(got, fmt.Sprintf("%v/%v %v", group, resource, verb))
+				}
+			}
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the role allows %v\nthe agent needs %v", got, want)
+	}
+}
+
+// TestListens: on loopback unless somebody is to read metrics; the kubelet's probes go where the agent listens.
+func TestListens(t *testing.T) {
+	for name, tt := range map[string]struct {
+		values node
+		listen string
+		host   any
+	}{
+		"defaults":  {nil, "[127.0.0.1]:9420", "127.0.0.1"},
+		"metrics":   {node{"metrics": node{"enabled": true}}, "[$(HOST_IP)]:9420", nil},
+		"own":       {node{"metrics": node{"enabled": true}, "listen": node{"address": "127.0.0.1", "port": 8000}}, "[127.0.0.1]:8000", "127.0.0.1"},
+		"all":       {node{"listen": node{"address": "0.0.0.0"}}, "[0.0.0.0]:9420", nil},
+		"IPv6 only": {node{"listen": node{"address": "::1"}}, "[::1]:9420", "::1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			container := at(t, pod(t, tt.values), "containers", 0)
+			var listen any
+			seen := map[string]int{}
+			for i, v := range at(t, container, "env").([]any) {
+				seen[v.(node)["name"].(string)] = i
+				if v.(node)["name"] == "LIFEBOAT_LISTEN" {
+					listen = v.(node)["value"]
+				}
+			}
+			if listen != tt.listen || seen["HOST_IP"] > seen["LIFEBOAT_LISTEN"] {
+				t.Errorf("listens on %v (variables %v)", listen, seen)
+			}
+			for _, probe := range []string{"livenessProbe", "readinessProbe"} {
+				get := at(t, container, probe, "httpGet").(node)
+				if get["host"] != tt.host || fmt.Sprint(get["port"]) != tt.listen[strings.LastIndex(tt.listen, ":")+1:] {
+					t.Errorf("%s: %v", probe, get)
+				}
+			}
+		})
+	}
+}
+
+// TestEachCloudsSpotNodes: the labels and taints of the clouds' documentation, one alternative each.
+func TestEachCloudsSpotNodes(t *testing.T) {
+	want := map[string][]string{
+		"eks":       {"eks.amazonaws.com/capacityType=SPOT"},
+		"gke":       {"cloud.google.com/gke-spot=true", "cloud.google.com/gke-provisioning=spot", "cloud.google.com/gke-provisioning=preemptible", "cloud.google.com/gke-preemptible=true"},
+		"aks":       {"kubernetes.azure.com/scalesetpriority=spot"},
+		"karpenter": {"karpenter.sh/capacity-type=spot"},
+		"any":       nil,
+	}
+	var all []string
+	for _, preset := range []string{"eks", "gke", "aks", "karpenter"} {
+		all = append(all, want[preset]...)
+	}
+	for preset, labels := range want {
+		if got := selected(t, node{"nodes": node{"presets": []any{preset}}}); !slices.Equal(got, labels) {
+			t.Errorf("%s: %v", preset, got)
+		}
+	}
+	if got := selected(t, nil); !slices.Equal(got, all) {
+		t.Errorf("defaults: %v", got)
+	}
+	if got := selected(t, node{"nodes": node{"presets": []any{"eks", "any"}}}); got != nil {
+		t.Errorf("any and one more: %v", got)
+	}
+}
+
+// selected are the labels of which a node must have one.
+func selected(t *testing.T, values node) []string {
+	t.Helper()
+	var labels []string
+	terms, _ := at(t, pod(t, values), "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms").([]any)
+	for _, term := range terms {
+		expressions := at(t, term, "matchExpressions").([]any)
+		if len(expressions) != 1 {
+			t.Errorf("not one label: %v", term)
+		}
+		for _, v := range at(t, expressions[0], "values").([]any) {
+			labels = append(labels, fmt.Sprintf("%v=%v", at(t, expressions[0], "key"), v))
+		}
+	}
+	return labels
+}
+
+// TestStays: no taint of a drain, of a dead node or of a spot pool keeps the agent from a node.
+func TestStays(t *testing.T) {
+	if got := at(t, pod(t, nil), "tolerations"); !reflect.DeepEqual(got, []any{node{"operator": "Exists"}}) {
+		t.Errorf("defaults: %v", got)
+	}
+	list := at(t, pod(t, node{"nodes": node{"tolerateAll": false}}), "tolerations").([]any)
+	for _, key := range []string{
+		"lifeboat.dev/rescue", "node.kubernetes.io/unschedulable", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable",
+		"node.kubernetes.io/out-of-service", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "kubernetes.azure.com/scalesetpriority",
+		"cloud.google.com/gke-spot",
+	} {
+		if !slices.ContainsFunc(list, func(v any) bool { return reflect.DeepEqual(v, node{"key": key, "operator": "Exists"}) }) {
+			t.Errorf("%s is not tolerated: %v", key, list)
+		}
+	}
+}
+
+// TestAgentReadsTheConfiguration: what the chart hands over is what the agent understands by the values.
+func TestAgentReadsTheConfiguration(t *testing.T) {
+	for name, values := range valueSets() {
+		t.Run(name, func(t *testing.T) {
+			text := at(t, objects(t, render(t, values))["ConfigMap"][0], "data", "lifeboat.yaml").(string)
+			got, err := config.Parse("lifeboat.yaml", []byte(text))
+			if err != nil {
+				t.Fatalf("%v in\n%s", err, text)
+			}
+			given, err := yaml.Marshal(values["config"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := config.Parse("values", given)
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%v: got %+v\nwant %+v", err, got, want)
+			}
+		})
+	}
+}
+
+// TestEveryDefaultCanBeGiven: the schema takes the agent's whole configuration, each key with its default.
+func TestEveryDefaultCanBeGiven(t *testing.T) {
+	data, err := json.Marshal(config.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all node
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	delete(all, "listen")
+	render(t, node{"config": all})
+}
+
+// TestStateOutlivesThePod: on the host for root, at the place where the agent looks; as another user in the pod.
+func TestStateOutlivesThePod(t *testing.T) {
+	mount := func(values node) (path, volume any) {
+		p := pod(t, values)
+		for _, m := range at(t, p, "containers", 0, "volumeMounts").([]any) {
+			if m.(node)["name"] == "state" {
+				path = m.(node)["mountPath"]
+			}
+		}
+		for _, v := range at(t, p, "volumes").([]any) {
+			if v.(node)["name"] == "state" {
+				delete(v.(node), "name")
+				volume = v
+			}
+		}
+		return path, volume
+	}
+	for name, tt := range map[string]struct {
+		values node
+		path   string
+		volume node
+	}{
+		"root":      {nil, "/var/lib/lifeboat", node{"hostPath": node{"path": "/var/lib/lifeboat", "type": "DirectoryOrCreate"}}},
+		"elsewhere": {node{"config": node{"state": "/data/lb"}}, "/data/lb", node{"hostPath": node{"path": "/data/lb", "type": "DirectoryOrCreate"}}},
+		"no root":   {node{"securityContext": node{"runAsUser": 185}}, "/var/lib", node{"emptyDir": node{}}},
+	} {
+		if path, volume := mount(tt.values); path != tt.path || !reflect.DeepEqual(volume, tt.volume) {
+			t.Errorf("%s: %v at %v", name, volume, path)
+		}
+	}
+}
+
+// TestNewConfigurationMakesNewPods: the agent reads its file once.
+func TestNewConfigurationMakesNewPods(t *testing.T) {
+	mark := func(values node) any {
+		return at(t, objects(t, render(t, values))["DaemonSet"][0], "spec", "template", "metadata", "annotations", "lifeboat.dev/config")
+	}
+	if one, two := mark(nil), mark(node{"config": node{"scan": "5s"}}); one == nil || one == two {
+		t.Errorf("%v and %v", one, two)
+	}
+}
+
+func TestNotes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		values node
+		says   []string
+	}{
+		"defaults": {nil, []string{"rollout status daemonset/lifeboat", "pod-security.kubernetes.io/enforce=privileged", "drill --dry-run", "set metrics.enabled"}},
+		"no root":  {node{"securityContext": node{"runAsUser": 185}}, []string{"only executors of the same user", "goes with its pod"}},
+	} {
+		notes, err := renderer.Notes(t.Context(), Release{Values: tt.values})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range tt.says {
+			if !strings.Contains(notes, s) {
+				t.Errorf("%s: %q is not in\n%s", name, s, notes)
+			}
+		}
+	}
+}
+
+// TestPlainManifestsAreUpToDate: those in deploy/manifests are what the chart makes.
+func TestPlainManifestsAreUpToDate(t *testing.T) {
+	root, err := Root(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(root, "deploy", "manifests")
+	names := map[string]bool{}
+	for name, release := range Plain() {
+		names[name] = true
+		now, err := renderer.Plain(t.Context(), release)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(t, now); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		path := filepath.Join(folder, name)
+		if *update {
+			if err := os.WriteFile(path, now, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if was, err := os.ReadFile(path); err != nil || !bytes.Equal(was, now) {
+			t.Errorf("%s is out of date (%v): make manifests", name, err)
+		}
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !names[e.Name()] {
+			t.Errorf("%s is made by nobody", e.Name())
+		}
+	}
+}

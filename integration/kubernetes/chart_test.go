@@ -1,0 +1,129 @@
+//go:build integration
+
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lifeboat/lifeboat/integration/chart"
+	"github.com/lifeboat/lifeboat/integration/kubelab"
+	"github.com/lifeboat/lifeboat/providers/kube"
+)
+
+// collections are where objects of the chart are made, below a namespace or not.
+var collections = map[string]string{
+	"ServiceAccount":                   "/api/v1/namespaces/lifeboat/serviceaccounts",
+	"ConfigMap":                        "/api/v1/namespaces/lifeboat/configmaps",
+	"Service":                          "/api/v1/namespaces/lifeboat/services",
+	"ResourceQuota":                    "/api/v1/namespaces/lifeboat/resourcequotas",
+	"DaemonSet":                        "/apis/apps/v1/namespaces/lifeboat/daemonsets",
+	"ClusterRole":                      clusterRoles,
+	"ClusterRoleBinding":               rbac + "clusterrolebindings",
+	"ValidatingAdmissionPolicy":        "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+	"ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
+}
+
+// install makes the chart's objects; the API server refuses what it does not know.
+func install(t *testing.T, c *kubelab.Cluster, values map[string]any) {
+	t.Helper()
+	helm, err := chart.New(t.Context(), os.Stderr)
+	must(t, err)
+	manifest, err := helm.Manifests(t.Context(), chart.Release{Values: values})
+	must(t, err)
+	list, err := chart.Objects(manifest)
+	must(t, err)
+	must(t, c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces", object{"metadata": object{"name": "lifeboat"}}, nil))
+	for _, o := range list {
+		path, ok := collections[o["kind"].(string)]
+		if !ok {
+			t.Fatalf("where is a %s made?", o["kind"])
+		}
+		must(t, c.Do(t.Context(), http.MethodPost, path+"?fieldValidation=Strict", o, nil))
+	}
+}
+
+// agentOn is what the agent's pod on a machine may do at the API server: it has the token that the kubelet gives such a pod.
+func agentOn(t *testing.T, m *machine) *kube.Cluster {
+	t.Helper()
+	const pods = "/api/v1/namespaces/lifeboat/pods"
+	var pod struct {
+		Metadata struct{ UID string }
+	}
+	name := "agent-" + m.name
+	m.do(http.MethodPost, pods, object{"metadata": object{"name": name}, "spec": object{
+		"nodeName": m.name, "serviceAccountName": "lifeboat", "containers": []object{{"name": "agent", "image": "lifeboat"}},
+	}}, &pod)
+	var answer struct {
+		Status struct{ Token string }
+	}
+	m.do(http.MethodPost, "/api/v1/namespaces/lifeboat/serviceaccounts/lifeboat/token", object{"spec": object{
+		"boundObjectRef": object{"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod.Metadata.UID},
+	}}, &answer)
+	dir := t.TempDir()
+	token, kubeconfig := filepath.Join(dir, "token"), filepath.Join(dir, "kubeconfig")
+	must(t, os.WriteFile(token, []byte(answer.Status.Token), 0o600))
+	must(t, m.c.Kubeconfig(kubeconfig, m.c.URL, kubelab.User{TokenFile: token}))
+	cluster, err := kube.Open(kube.Access{Kubeconfig: kubeconfig})
+	must(t, err)
+	return cluster
+}
+
+// deed is something that an agent tries.
+type deed struct {
+	what    string
+	request kube.Request
+	allowed bool
+}
+
+func (d deed) try(ctx context.Context, agent *kube.Cluster) error { return agent.Do(ctx, d.request) }
+
+func mark(path string) kube.Request {
+	return kube.Request{Method: http.MethodPatch, Path: path, Patch: kube.MergePatch, In: object{"metadata": object{"annotations": object{"lifeboat.dev/rescue": "r"}}}}
+}
+
+// TestChartHoldsAgentsToTheirNodes: with the chart's role and rbac.ownNodeOnly, on a real API server.
+func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
+	install(t, shared, map[string]any{"rbac": map[string]any{"ownNodeOnly": true}, "metrics": map[string]any{"enabled": true}})
+	own, other := newMachine(t, shared), newMachine(t, shared)
+	agent := agentOn(t, own)
+	const claims = "/api/v1/namespaces/" + namespace + "/persistentvolumeclaims"
+	own.do(http.MethodPost, claims, object{"metadata": object{"name": "disk"}, "spec": object{
+		"accessModes": []string{"ReadWriteOnce"}, "resources": object{"requests": object{"storage": "1Gi"}},
+	}}, nil)
+	bystander := own.executor(1, "driver")
+	own.do(http.MethodPatch, podPath(bystander), object{"metadata": object{"labels": object{"spark-exec-id": nil}}}, nil)
+	victim, far := own.executor(2, "executor"), other.executor(3, "executor")
+	remove := func(pod string) kube.Request { return kube.Request{Method: http.MethodDelete, Path: podPath(pod)} }
+	get := func(path string) kube.Request { return kube.Request{Method: http.MethodGet, Path: path} }
+
+	refused := deed{"mark another node", mark(other.path()), false}
+	until(t, "the policy is in force", func() bool { return errors.Is(refused.try(t.Context(), agent), kube.ErrForbidden) })
+	for _, d := range []deed{
+		refused,
+		{"mark its own node", mark(own.path()), true},
+		{"list pods of all namespaces", get("/api/v1/pods"), true},
+		{"read a driver elsewhere", get(podPath(far)), true},
+		{"mark a pod elsewhere", mark(podPath(far)), true},
+		{"mark a claim", mark(claims + "/disk"), true},
+		{"change what a pod is", kube.Request{Method: http.MethodPatch, Path: podPath(far), Patch: kube.MergePatch, In: object{
+			"spec": object{"activeDeadlineSeconds": 5}}}, false},
+		{"end an executor elsewhere", remove(far), false},
+		{"end a pod that is no executor", remove(bystander), false},
+		{"end an executor of its own node", remove(victim), true},
+		{"read secrets", get("/api/v1/secrets"), false},
+		{"make pods", kube.Request{Method: http.MethodPost, Path: "/api/v1/namespaces/" + namespace + "/pods", In: object{}}, false},
+		{"remove its node", kube.Request{Method: http.MethodDelete, Path: own.path()}, false},
+		{"write a pod's status", mark(podPath(far) + "/status"), false},
+		{"evict", kube.Request{Method: http.MethodPost, Path: podPath(far) + "/eviction", In: object{}}, false},
+	} {
+		err := d.try(t.Context(), agent)
+		if d.allowed && err != nil || !d.allowed && !errors.Is(err, kube.ErrForbidden) {
+			t.Errorf("%s: %v", d.what, err)
+		}
+	}
+}
