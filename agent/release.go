@@ -43,6 +43,9 @@ func (a *application) release(ctx, copyCtx context.Context, m *member) {
 	a.awaitWorkers(copyCtx)
 	a.markVolumes(ctx, m, err == nil)
 	a.end(ctx, m)
+	if err == nil {
+		a.handOver(m)
+	}
 }
 
 // awaitWorkers gives the standalone worker a moment to be decommissioned first: else the master starts a new

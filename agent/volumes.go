@@ -108,6 +108,22 @@ func (a *application) markClaims(ctx context.Context, m *member, safe, hide bool
 	}
 }
 
+// handOver lets go of the disks of an executor that has ended with everything safe, so that they can leave the node. If the
+// copies were lost after that, the disks would be what is left.
+func (a *application) handOver(m *member) {
+	if _, claims, _ := a.claimsOf(m); len(claims) == 0 || !m.gone() {
+		return
+	}
+	a.scanning.Lock()
+	defer a.scanning.Unlock()
+	a.mu.Lock()
+	store := a.store
+	a.mu.Unlock()
+	if store != nil {
+		store.LetGo(m.PID)
+	}
+}
+
 // onDisk are the map outputs of an executor that lie here whole. clean says that it has left no others.
 func (a *application) onDisk(m *member) (ids []migrate.OutputID, clean bool) {
 	clean = true

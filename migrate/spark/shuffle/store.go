@@ -204,6 +204,38 @@ func (s *Store) Release(id migrate.OutputID) {
 	}
 }
 
+// LetGo closes everything that was opened through the root of one process, so that its file systems can be unmounted: a
+// volume with an open descriptor can't leave the node. What was found there can't be read any more.
+func (s *Store) LetGo(pid int) {
+	s.scan.Lock()
+	defer s.scan.Unlock()
+	gone := map[*folder]bool{}
+	for _, l := range s.locals {
+		for _, f := range l.folders {
+			gone[f] = l.pid == pid
+		}
+	}
+	for _, out := range s.known {
+		for _, b := range []*blob{&out.index, &out.data} {
+			if b.at != nil && gone[b.at.folder] {
+				b.unpin()
+			}
+		}
+	}
+	s.locals = slices.DeleteFunc(s.locals, func(l *local) bool {
+		if l.pid == pid {
+			s.closeLocal(l)
+		}
+		return l.pid == pid
+	})
+	s.roots = slices.DeleteFunc(s.roots, func(r *root) bool {
+		if r.pid == pid {
+			r.close()
+		}
+		return r.pid == pid
+	})
+}
+
 // Close gives all descriptors back. Reads that run are finished, later ones fail.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {

@@ -453,3 +453,39 @@ func TestSync(t *testing.T) {
 	}
 	t.Error("it is waited for after the deadline")
 }
+
+// TestLetGo: of a process whose files are safe nothing stays open, and others keep theirs.
+func TestLetGo(t *testing.T) {
+	n := newNode(t)
+	n.commit("local/blockmgr-a/0c", 0, 1, 10)
+	s := n.open(Options{})
+	found, _, err := s.Scan(t.Context())
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d found, %v", len(found), err)
+	}
+	held := func() (paths []string) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		n.must(err)
+		for _, e := range entries {
+			if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.HasPrefix(to, n.path("")) {
+				paths = append(paths, to)
+			}
+		}
+		return paths
+	}
+	if len(held()) == 0 {
+		t.Fatal("nothing is held open")
+	}
+	s.LetGo(nodePID + 1)
+	if _, err := read(t, found[0].Output.Data); err != nil {
+		t.Errorf("of another process: %v", err)
+	}
+	s.LetGo(nodePID)
+	if left := held(); len(left) > 0 {
+		t.Errorf("still open: %q", left)
+	}
+	if _, err := read(t, found[0].Output.Data); migrate.KindOf(err) != migrate.Corrupt {
+		t.Errorf("read after that: %v", err)
+	}
+	n.expect(s)
+}

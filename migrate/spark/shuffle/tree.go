@@ -144,15 +144,19 @@ func (s *Store) addLocal(fd int, dir string, pid int) error {
 
 // dropLocal closes a local directory that was removed, as those of a standalone application are when it ends.
 func (s *Store) dropLocal(l *local) bool {
-	if !removed(l.fd) {
-		return false
+	gone := removed(l.fd)
+	if gone {
+		s.closeLocal(l)
 	}
+	return gone
+}
+
+func (s *Store) closeLocal(l *local) {
 	for _, f := range l.folders {
 		s.closeFolder(f)
 	}
 	s.unwatch(l.device, l.inode)
 	unix.Close(l.fd)
-	return true
 }
 
 func removed(fd int) bool {
