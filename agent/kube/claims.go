@@ -113,6 +113,12 @@ func (m *ClaimMark) mark(ctx context.Context, api doer) (hidden bool, err error)
 			hidden = true
 		}
 		err = api.Do(ctx, patch.request(m.path(), &o))
+		if errors.Is(err, kube.ErrForbidden) && patch.owner != nil {
+			// Some clusters let only those set an owner who may delete what it owns (OwnerReferencesPermissionEnforcement).
+			patch.disown()
+			hidden = false
+			err = api.Do(ctx, patch.request(m.path(), &o))
+		}
 		if !errors.Is(err, kube.ErrConflict) {
 			return hidden, err
 		}
@@ -150,6 +156,13 @@ func (p *claimPatch) request(path string, o *claimObject) kube.Request {
 		meta["ownerReferences"] = []metav1.OwnerReference{*p.owner}
 	}
 	return kube.Request{Method: http.MethodPatch, Path: path, Patch: kube.MergePatch, In: map[string]any{"metadata": meta}}
+}
+
+// disown leaves the owner out, and with it what is only done to claims that have one.
+func (p *claimPatch) disown() {
+	p.owner = nil
+	delete(p.labels, kube.LabelApp)
+	delete(p.annotations, kube.HiddenSelector)
 }
 
 func (m *ClaimMark) patch(ctx context.Context, api doer, o *claimObject) (*claimPatch, error) {

@@ -94,6 +94,7 @@ type store struct {
 	volume   volumeObject
 	driver   types.UID // "": there is none
 	conflict int       // so many patches fail
+	strict   bool      // an owner may not be set
 }
 
 func newStore() *store {
@@ -132,7 +133,11 @@ func (s *store) serve(r kube.Request) (any, error) {
 		s.conflict--
 		return nil, refuses(409)
 	}
-	return nil, s.apply(r.In.(map[string]any)["metadata"].(map[string]any))
+	patch := r.In.(map[string]any)["metadata"].(map[string]any)
+	if _, owner := patch["ownerReferences"]; owner && s.strict {
+		return nil, refuses(403)
+	}
+	return nil, s.apply(patch)
 }
 
 // apply is a merge patch.
@@ -227,6 +232,7 @@ func TestOnlyWhatIsCertainIsWritten(t *testing.T) {
 		"volume is not to be had":   {newStore().owned().tied("node-a"), func(s *store, _ *ClaimMark) { s.answer = s.without(volumeURL, 500) }, kube.ErrAway, 1, false},
 		"has gone":                  {newStore(), func(s *store, _ *ClaimMark) { s.answer = s.without(claimURL, 404) }, kube.ErrNotFound, 0, false},
 		"is hidden from before":     {newStore().owned().tied("node-a"), func(s *store, m *ClaimMark) { _, _ = m.mark(t.Context(), s) }, nil, 1, true},
+		"an owner can't be set":     {newStore().tied("node-a"), func(s *store, _ *ClaimMark) { s.strict = true }, nil, 0, false},
 		"has no volume yet":         {newStore().owned().tied("node-a"), func(s *store, _ *ClaimMark) { s.claim.Spec.VolumeName = "" }, nil, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
