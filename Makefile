@@ -6,6 +6,7 @@ SHELL       := /bin/bash
 MAKEFLAGS   += --no-print-directory
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 FUZZTIME ?= 10s
 BASE     ?= scratch
 IMAGE    ?= lifeboat:$(VERSION)
@@ -20,7 +21,7 @@ buildvcs := $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 install  := bash integration/tools/install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint unit integration demo bench fuzz manifests image clean tools $(TOOLS:%=tools-%)
+.PHONY: help build test lint unit integration demo bench fuzz manifests sbom image clean tools $(TOOLS:%=tools-%)
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -67,9 +68,15 @@ manifests: ## Write the schema of the chart's values, and the plain manifests th
 	@go test ./agent/config -count=1 -update >/dev/null
 	@go test -tags integration ./integration/chart -count=1 -run 'TestPlainManifests' -update >/dev/null
 
-image: build ## Build the container image; BASE, IMAGE and BUILDER can be given
+sbom: build ## Write build/sbom.json (CycloneDX): every module in bin/lifeboat
+	@mkdir -p build
+	@dir=$$($(install) cyclonedx-gomod); "$$dir/cyclonedx-gomod" bin -json -std -noserial -notimestamp -version '$(VERSION)' \
+		-output build/sbom.json bin/lifeboat
+
+image: build sbom ## Build the container image; BASE, IMAGE, BUILDER and BUILDFLAGS can be given
 	@[ -n "$(BUILDER)" ] || { echo "image needs docker, podman or buildah (or BUILDER=...)"; exit 1; }
-	$(BUILDER) build --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) -t $(IMAGE) -f Dockerfile .
+	$(BUILDER) build $(BUILDFLAGS) --build-arg BASE=$(BASE) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		-t $(IMAGE) -f Dockerfile .
 
 tools: $(TOOLS:%=tools-%) ## Install all pinned tools into the cache
 
