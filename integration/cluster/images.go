@@ -41,13 +41,13 @@ const imageRecipe = 1
 
 // parts are the folders of the cache of which images are made.
 type parts struct {
-	containers, base, java string
-	spark                  map[string]string // by version
+	containers, base, java, csi string
+	spark                       map[string]string // by version
 }
 
 func findParts(ctx context.Context, versions []string, log io.Writer) (p parts, err error) {
 	p.spark = make(map[string]string)
-	for name, to := range map[string]*string{"containers": &p.containers, "imagebase": &p.base, "java": &p.java} {
+	for name, to := range map[string]*string{"containers": &p.containers, "imagebase": &p.base, "java": &p.java, "csi": &p.csi} {
 		if *to, err = tools.Path(ctx, name, log); err != nil {
 			return p, err
 		}

@@ -182,7 +182,7 @@ func (n *Node) boot() (err error) {
 	}
 	env := append(containerEnv(n.c.parts.containers),
 		"NODE="+n.Folder, "NAME="+n.Name, "ADDRESS="+n.Address, "KUBELET="+filepath.Join(n.c.control.Programs(), "kubelet"),
-		"LABELS="+strings.Join(n.c.o.NodeLabels, ","), "HOME=/root")
+		"LABELS="+strings.Join(n.c.o.NodeLabels, ","), "CSI="+filepath.Join(n.c.parts.csi, "csi"), "DISKS="+n.c.disks(), "HOME=/root")
 	n.init, err = kubelab.Run(kubelab.Spec{
 		Args: []string{"bash", "-c", nodeScript, "node"}, Env: env, Dir: n.Folder, Log: n.path("init.log"), PID: n.path("init.pid"),
 		Net: n.net, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS, Outlives: n.c.kept,

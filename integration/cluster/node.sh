@@ -1,6 +1,6 @@
 #!/bin/bash
 # Process 1 of a node, in namespaces of its own. It gives the machine's folders that a node writes to another content, then runs
-# containerd and the kubelet until it is killed, and everything in its process namespace with it.
+# containerd, the kubelet and the driver of disks until it is killed, and everything in its process namespace with it.
 set -euo pipefail
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -28,4 +28,5 @@ forever() { # NAME PROGRAM ARGUMENTS...
 forever containerd containerd -c "$NODE/containerd.toml" &
 forever kubelet "$KUBELET" --config="$NODE/kubelet.yaml" --kubeconfig="$NODE/kubeconfig" --hostname-override="$NAME" \
   --node-ip="$ADDRESS" --root-dir=/var/lib/kubelet --node-labels="$LABELS" -v=2 &
+forever disks "$CSI" node --node "$NAME" --disks "$DISKS" &
 wait
