@@ -1,5 +1,6 @@
 // Command testcount adds up what `go test -json` wrote into files and prints one line for CI. It fails when
-// a test failed or was skipped, or when a file holds no test: a lane that did not run is no success.
+// a test failed or was skipped, when a file holds no test, and when a package that is needed had none that passed: a lane that did not
+// run is no success.
 package main
 
 import (
@@ -8,7 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 )
 
 // counts are the tests of one or more runs; a package is counted by its own result.
@@ -18,8 +22,9 @@ type counts struct {
 
 func main() {
 	seconds := flag.Int("seconds", 0, "how long all of it took, for the last line")
+	need := flag.String("need", "", "ends of packages, with commas, of each of which a test must have passed")
 	flag.Parse()
-	ok, err := run(os.Stdout, flag.Args(), *seconds)
+	ok, err := run(os.Stdout, flag.Args(), strings.FieldsFunc(*need, func(r rune) bool { return r == ',' }), *seconds)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testcount:", err)
 	}
@@ -29,11 +34,12 @@ func main() {
 }
 
 // run prints the names of what failed or was skipped, a line per file, and the sum.
-func run(w io.Writer, files []string, seconds int) (bool, error) {
+func run(w io.Writer, files, need []string, seconds int) (bool, error) {
 	var sum counts
 	var errs []error
+	ran := map[string]bool{}
 	for _, name := range files {
-		c, err := countFile(w, name)
+		c, err := countFile(w, name, ran)
 		if err == nil && c.passed == 0 {
 			err = fmt.Errorf("%s: no test passed", name)
 		}
@@ -46,21 +52,26 @@ func run(w io.Writer, files []string, seconds int) (bool, error) {
 		sum.failed += c.failed
 		sum.skipped += c.skipped
 	}
+	for _, end := range need {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(ran)), func(p string) bool { return strings.HasSuffix(p, "/"+end) }) {
+			errs = append(errs, fmt.Errorf("no test of %s passed", end))
+		}
+	}
 	fmt.Fprintf(w, "%d packages, %d s\n%d passed, %d failed, %d skipped\n", sum.packages, seconds, sum.passed, sum.failed, sum.skipped)
 	return sum.failed+sum.skipped == 0, errors.Join(errs...)
 }
 
-func countFile(w io.Writer, name string) (counts, error) {
+func countFile(w io.Writer, name string, ran map[string]bool) (counts, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return counts{}, err
 	}
 	defer f.Close()
-	return count(w, f)
+	return count(w, f, ran)
 }
 
-// count reads the events of one run (see `go doc test2json`).
-func count(w io.Writer, r io.Reader) (counts, error) {
+// count reads the events of one run (see `go doc test2json`), and adds the packages of which a test passed to ran.
+func count(w io.Writer, r io.Reader, ran map[string]bool) (counts, error) {
 	var c counts
 	blamed := map[string]bool{} // packages with a failed test
 	for d := json.NewDecoder(r); ; {
@@ -75,6 +86,9 @@ func count(w io.Writer, r io.Reader) (counts, error) {
 			continue
 		}
 		blamed[e.Package] = blamed[e.Package] || e.Action == "fail"
+		if e.Action == "pass" && e.Test != "" {
+			ran[e.Package] = true
+		}
 		c.add(w, e.Action, e.Package, e.Test)
 	}
 }

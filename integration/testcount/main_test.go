@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -19,7 +21,7 @@ func TestCount(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := count(io.Discard, strings.NewReader(test.events))
+			got, err := count(io.Discard, strings.NewReader(test.events), map[string]bool{})
 			if err != nil || got != test.want {
 				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
 			}
@@ -28,7 +30,18 @@ func TestCount(t *testing.T) {
 }
 
 func TestRunNeedsTests(t *testing.T) {
-	if _, err := run(io.Discard, []string{"no such file"}, 0); err == nil {
+	if _, err := run(io.Discard, []string{"no such file"}, nil, 0); err == nil {
 		t.Error("a lane that left no file is a success")
+	}
+	file := filepath.Join(t.TempDir(), "events")
+	events := `{"Action":"pass","Package":"m/a","Test":"A"}{"Action":"pass","Package":"m/a"}{"Action":"pass","Package":"m/b"}`
+	if err := os.WriteFile(file, []byte(events), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for need, want := range map[string]bool{"": true, "a": true, "b": false, "c": false} {
+		ok, err := run(io.Discard, []string{file}, strings.Fields(need), 0)
+		if !ok || (err == nil) != want {
+			t.Errorf("%q is needed: %t, %v", need, ok, err)
+		}
 	}
 }
