@@ -64,9 +64,9 @@ func openBook(state, boot string) (*book, error) {
 	return b, err
 }
 
-// bootID names this run of the machine's kernel (random(4)); "" when it can't be read.
+// bootID names this run of the machine (random(4)), as its first process sees it; "" when it can't be read.
 func bootID(proc string) string {
-	id, err := os.ReadFile(filepath.Join(proc, "sys", "kernel", "random", "boot_id"))
+	id, err := os.ReadFile(filepath.Join(proc, "1", "root", "proc", "sys", "kernel", "random", "boot_id"))
 	if err != nil {
 		return ""
 	}

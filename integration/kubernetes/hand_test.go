@@ -33,13 +33,17 @@ type agentHand struct {
 // newHand runs one for a machine; it ends with the test, or when stop is called.
 func newHand(t *testing.T, d *door, m *machine, standing func() bool) *agentHand {
 	t.Helper()
-	o := d.options(m.name, nil)
+	return newHandOf(t, d.options(m.name, nil), standing)
+}
+
+func newHandOf(t *testing.T, o kube.Options, standing func() bool) *agentHand {
+	t.Helper()
 	node, err := kube.NewNode(o)
 	must(t, err)
 	pods, err := kube.NewPods(o)
 	must(t, err)
 	h := &agentHand{t: t, node: node, pods: pods, Client: hand.New(hand.Options{
-		Cluster: o.Cluster, Node: node, Pods: pods, Name: m.name, Config: config.Default().Kubernetes, Standing: standing,
+		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: config.Default().Kubernetes, Standing: standing,
 	})}
 	ctx, cancel := context.WithCancel(context.Background())
 	notices := make(chan providers.Notice)
