@@ -1,6 +1,6 @@
 # Everything that is done with this repository. The first run installs pinned tools into the user's cache
-# (about 2.5 GB), and compiles some of them, which takes a quarter of an hour on two cores; later runs find
-# them there. Needs Go, Python 3, gcc and git.
+# (about 5 GB), and compiles some of them, which takes half an hour on two cores; later runs find them there.
+# Needs Go, Python 3, gcc and git; the two-node Kubernetes of the integration tests also root and Debian 12.
 SHELL       := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS   += --no-print-directory

@@ -42,9 +42,11 @@ sources_of_debs() {
   sum="${debs[*]}"
 }
 
-# need_apt makes sure that apt knows what Debian has.
+# need_apt makes sure that apt knows what Debian has. Packages of another release need another release's libraries.
 need_apt() {
-  command -v apt-get >/dev/null || die "$1 comes from Debian's packages, and there is no apt-get here"
+  local release
+  release=$(sed -n 's/^\(ID\|VERSION_ID\)="\?\([^"]*\)"\?$/\2/p' /etc/os-release | LC_ALL=C sort | paste -sd' ')
+  [ "$release" = "12 debian" ] || die "$tool comes from the packages of Debian 12: run this on Debian 12, or in a container of it"
   [[ $(apt-cache policy "${debs[0]%%=*}") =~ Candidate:\ [0-9] ]] || update_apt
 }
 
@@ -81,7 +83,7 @@ pinned_deb() {
 # asked for becomes a link to one that is named after what was got.
 make_debs() {
   local deb newer
-  need_apt "$tool"
+  need_apt
   mkdir "$work/root" "$work/out"
   say "downloading $tool from Debian: ${debs[*]%%=*}"
   for deb in "${debs[@]}"; do pinned_deb "$deb"; done
