@@ -23,7 +23,7 @@ var (
 // disk, NAME/delay how long attaching and detaching take. On files, so that the controller may be restarted.
 type disks struct {
 	folder string
-	mu     sync.Mutex // attach and detach read, wait and write
+	locks  sync.Map // a mutex for each disk: attach and detach read, wait and write
 }
 
 func openDisks(folder string) (*disks, error) {
@@ -39,6 +39,13 @@ func (d *disks) path(id, file string) (string, error) {
 		return "", fmt.Errorf("%w: %q", errBadDiskID, id)
 	}
 	return filepath.Join(d.folder, id, file), nil
+}
+
+// lock holds a disk until the function that it returns is called; others can be attached meanwhile.
+func (d *disks) lock(id string) (unlock func()) {
+	mu, _ := d.locks.LoadOrStore(id, &sync.Mutex{})
+	mu.(*sync.Mutex).Lock()
+	return mu.(*sync.Mutex).Unlock
 }
 
 // create makes a disk, or leaves the one that is there.
@@ -58,8 +65,7 @@ func (d *disks) create(id string, delay time.Duration) error {
 
 // remove deletes a disk with all that is on it, but never one that a node has.
 func (d *disks) remove(id string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	node, err := d.attachedTo(id)
 	switch {
 	case errors.Is(err, errNoDisk):
@@ -94,8 +100,7 @@ func (d *disks) attachedTo(id string) (string, error) {
 
 // attach gives a disk to a node. As with a cloud's disks, a node that has died keeps it until somebody detaches it.
 func (d *disks) attach(ctx context.Context, id, node string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	has, err := d.attachedTo(id)
 	if err != nil || has == node {
 		return err
@@ -111,8 +116,7 @@ func (d *disks) attach(ctx context.Context, id, node string) error {
 
 // detach takes a disk from a node; that another node has it, or none, is no error.
 func (d *disks) detach(ctx context.Context, id, node string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.lock(id)()
 	has, err := d.attachedTo(id)
 	if errors.Is(err, errNoDisk) || err == nil && (has == "" || node != "" && has != node) {
 		return nil
