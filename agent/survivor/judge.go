@@ -38,6 +38,14 @@ type pulse struct {
 	lasts time.Duration
 }
 
+// renewed is when it was renewed, by the clock of the machine that has done so; zero when that is not known.
+func (p pulse) renewed() time.Time {
+	if !p.found {
+		return time.Time{}
+	}
+	return p.over.Add(-p.lasts)
+}
+
 // silence is one machine that was seen silent, from the time when that was seen first. All times are of this process's own
 // clock: nothing that another machine has written decides alone.
 type silence struct {
@@ -99,7 +107,7 @@ func (r rules) judge(s silence, l sight) verdict {
 	if why := r.beats(s, l); why != "" {
 		return verdict{why: why}
 	}
-	w, why := r.witness(l, s.member.BootID)
+	w, why := r.witness(l, s.member.BootID, s.pulse.renewed())
 	return verdict{dead: w != "", witness: w, why: why}
 }
 
@@ -122,15 +130,20 @@ func (r rules) beats(s silence, l sight) string {
 	return ""
 }
 
-// witness finds who else says that the machine is gone; "" when nobody does.
-func (r rules) witness(l sight, boot string) (Witness, string) {
+// outlived is how long after its own deadline a machine may still be there, as clouds do not keep them to the second. One that
+// renews its lease after that was not taken: what it said of itself was wrong.
+const outlived = 2 * time.Minute
+
+// witness finds who else says that the machine is gone; "" when nobody does. renewed is when its lease was renewed last.
+func (r rules) witness(l sight, boot string, renewed time.Time) (Witness, string) {
 	switch {
 	case l.gone:
 		return WitnessDeleted, "its Node object was deleted while it was silent"
 	case l.member.Tainted(kube.ShutdownTaint):
 		return WitnessShutdown, "the cloud says that the machine is shut down"
 	}
-	if at, said := lastWord(l.member); said && boot != "" && l.now.Add(-l.skew).After(at.Add(r.after)) {
+	if at, said := lastWord(l.member); said && boot != "" && l.now.Add(-l.skew).After(at.Add(r.after)) &&
+		!renewed.After(at.Add(outlived)) { // both by the machine's own clock
 		return WitnessLastWord, "it said itself that it would be gone by " + at.UTC().Format(time.RFC3339)
 	}
 	if r.onNotReady {
@@ -145,17 +158,20 @@ func (r rules) hint(m kube.Member, vanished bool) bool {
 	return vanished || said || r.onNotReady || m.Tainted(kube.ShutdownTaint)
 }
 
-// lastWord is the deadline of the rescue that runs, or ran, on the machine since it booted.
+// lastWord is the deadline of the rescue that runs, or ran, on the machine since it booted. Who has uncordoned it since has taken
+// the word back.
 func lastWord(m kube.Member) (time.Time, bool) {
 	var mark struct {
 		Phase    string    `json:"phase"`
 		Deadline time.Time `json:"deadline"`
 		Boot     string    `json:"boot"`
+		Cordoned bool      `json:"cordoned"`
 	}
 	text := m.Annotations[kube.OwnMark]
 	if text == "" || json.Unmarshal([]byte(text), &mark) != nil {
 		return time.Time{}, false
 	}
-	said := (mark.Phase == "copying" || mark.Phase == "ended") && !mark.Deadline.IsZero() && mark.Boot != "" && mark.Boot == m.BootID
+	said := (mark.Phase == "copying" || mark.Phase == "ended") && !mark.Deadline.IsZero() && mark.Boot != "" && mark.Boot == m.BootID &&
+		(!mark.Cordoned || m.Unschedulable)
 	return mark.Deadline, said
 }

@@ -3,6 +3,7 @@ package survivor
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +52,13 @@ func (s *scene) said(phase string, deadline time.Time, boot string) {
 	s.look.member = member("Unknown")
 	s.look.member.Annotations = map[string]string{kube.OwnMark: fmt.Sprintf(`{"report":"r","phase":%q,"deadline":%q,"boot":%q}`,
 		phase, deadline.Format(time.RFC3339), boot)}
+}
+
+// cordoned lets the last word say that the node was cordoned for it.
+func (s *scene) cordoned(still bool) {
+	text := s.look.member.Annotations[kube.OwnMark]
+	s.look.member.Annotations[kube.OwnMark] = strings.TrimSuffix(text, "}") + `,"cordoned":true}`
+	s.look.member.Unschedulable = still
 }
 
 func TestJudge(t *testing.T) {
@@ -107,8 +115,22 @@ func TestJudge(t *testing.T) {
 		"its last word, taken back":       {func(s *scene) { s.said("withdrawn", s.look.now.Add(-time.Minute), "b1") }, false, "", false},
 		"its last word, of another boot":  {func(s *scene) { s.said("ended", s.look.now.Add(-time.Minute), "b0") }, false, "", false},
 		"its last word, of no boot":       {func(s *scene) { s.said("ended", s.look.now.Add(-time.Minute), "") }, false, "", false},
-		"its deadline is to come":         {func(s *scene) { s.said("copying", s.look.now.Add(time.Minute), "b1") }, false, "", false},
-		"its deadline is over just now":   {func(s *scene) { s.said("copying", s.look.now.Add(-9*time.Second), "b1") }, false, "", false},
+		"it has outlived its last word": {func(s *scene) {
+			s.said("ended", s.look.now.Add(-5*time.Minute), "b1")
+		}, false, "", false},
+		"it has outlived its last word a little": {func(s *scene) {
+			s.said("ended", s.look.now.Add(-2*time.Minute), "b1")
+		}, false, WitnessLastWord, false},
+		"its last word, cordoned": {func(s *scene) {
+			s.said("ended", s.look.now.Add(-time.Minute), "b1")
+			s.cordoned(true)
+		}, false, WitnessLastWord, false},
+		"its last word, and uncordoned by somebody": {func(s *scene) {
+			s.said("ended", s.look.now.Add(-time.Minute), "b1")
+			s.cordoned(false)
+		}, false, "", false},
+		"its deadline is to come":       {func(s *scene) { s.said("copying", s.look.now.Add(time.Minute), "b1") }, false, "", false},
+		"its deadline is over just now": {func(s *scene) { s.said("copying", s.look.now.Add(-9*time.Second), "b1") }, false, "", false},
 		"its deadline by our fast clock": {func(s *scene) {
 			s.said("copying", s.look.now.Add(-time.Minute), "b1")
 			s.look.skew, s.look.pulse.over = time.Hour, s.look.now.Add(-2*time.Hour)
