@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -18,7 +19,8 @@ func (c *cli) reportCommand() *cobra.Command {
 		Use:   "report [ID]",
 		Short: "List the last rescues, or show one in full",
 		Long: "Without an ID, list the last rescues, newest first. With one, or with enough of its beginning or\n" +
-			"its last four letters, show that rescue in full; the exit code then is that of the rescue.\n\n" + exitCodes,
+			"its last four letters, or \"last\" for the newest, show that rescue in full; the exit code then is that of\n" +
+			"the rescue.\n\n" + exitCodes,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
@@ -34,16 +36,15 @@ func (c *cli) reportCommand() *cobra.Command {
 	return cmd
 }
 
+// newestReport is what people call the newest rescue.
+const newestReport = "last"
+
 func (c *cli) listReports(n int) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
 	}
-	list, damaged := report.List(cfg.State, n)
-	salvages, damagedToo := report.List(agent.SalvageState(cfg.State), n)
-	list = append(append([]*report.Report{}, list...), salvages...)
-	slices.SortStableFunc(list, func(x, y *report.Report) int { return strings.Compare(y.ID, x.ID) })
-	list, damaged = list[:min(n, len(list))], errors.Join(damaged, damagedToo)
+	list, damaged := newestReports(cfg.State, n)
 	if len(list) == 0 && damaged != nil {
 		return damaged
 	}
@@ -51,17 +52,21 @@ func (c *cli) listReports(n int) error {
 	return errors.Join(err, damaged)
 }
 
+// newestReports are those of the last n rescues and salvages. The error names the ones that can't be read.
+func newestReports(state string, n int) ([]*report.Report, error) {
+	list, damaged := report.List(state, n)
+	salvages, damagedToo := report.List(agent.SalvageState(state), n)
+	list = append(append([]*report.Report{}, list...), salvages...)
+	slices.SortStableFunc(list, func(x, y *report.Report) int { return strings.Compare(y.ID, x.ID) })
+	return list[:min(n, len(list))], errors.Join(damaged, damagedToo)
+}
+
 func (c *cli) showReport(id string) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
 	}
-	r, err := report.Load(cfg.State, id)
-	if errors.Is(err, report.ErrNotFound) {
-		if salvage, err2 := report.Load(agent.SalvageState(cfg.State), id); err2 == nil {
-			r, err = salvage, nil
-		}
-	}
+	r, err := findReport(cfg.State, id)
 	if err != nil {
 		return err
 	}
@@ -69,4 +74,22 @@ func (c *cli) showReport(id string) error {
 		return err
 	}
 	return outcome(r.ExitCode())
+}
+
+// findReport is the report of a rescue, or of a salvage.
+func findReport(state, id string) (*report.Report, error) {
+	if id == newestReport {
+		list, damaged := newestReports(state, 1)
+		if damaged != nil || len(list) == 0 { // the newest may be the one that can't be read
+			return nil, cmp.Or(damaged, errors.New("no rescue has been reported on this node"))
+		}
+		return list[0], nil
+	}
+	r, err := report.Load(state, id)
+	if errors.Is(err, report.ErrNotFound) {
+		if salvage, err2 := report.Load(agent.SalvageState(state), id); err2 == nil {
+			return salvage, nil
+		}
+	}
+	return r, err
 }
