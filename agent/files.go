@@ -118,11 +118,12 @@ func keepSkipped(before, now []shuffle.Skipped, found []shuffle.Found) []shuffle
 // take gives found outputs to the engine: as saved when an earlier run of the agent had them
 // acknowledged, else to be copied.
 func (a *application) take(found []shuffle.Found) {
+	through := a.foundThrough()
 	for _, f := range found {
 		if !a.leaves(f.Folder) {
 			continue
 		}
-		f.Output.Executor = a.owner(f.Folder)
+		f.Output.Executor = a.owner(f.Folder, through[f.Folder])
 		if at, saved := a.resume.saved(f.Output.ID); saved {
 			a.engine.Adopt(migrate.Located{Output: f.Output, At: at})
 			continue
@@ -138,9 +139,23 @@ func (a *application) leaves(folder string) bool {
 	return !a.foreign[folder]
 }
 
-// owner is the executor that named the folder as its own, or else one that has not said which are its own; ""
-// when all have named others.
-func (a *application) owner(folder string) string {
+// foundThrough says by the root of which process each folder was found.
+func (a *application) foundThrough() map[string]int {
+	a.mu.Lock()
+	store := a.store
+	a.mu.Unlock()
+	through := map[string]int{}
+	if store != nil {
+		for _, f := range store.Folders() {
+			through[f.Name] = f.PID
+		}
+	}
+	return through
+}
+
+// owner is the executor that named the folder as its own, or else one that has not said which are its own: the one through
+// whose root it was found, if it is one of them, because in a pod nobody else sees it. "" when all have named others.
+func (a *application) owner(folder string, pid int) string {
 	silent := ""
 	for _, m := range a.snapshot() {
 		m.mu.Lock()
@@ -149,7 +164,7 @@ func (a *application) owner(folder string) string {
 		if mine {
 			return m.ID
 		}
-		if !named {
+		if !named && (silent == "" || m.PID == pid) {
 			silent = m.ID
 		}
 	}

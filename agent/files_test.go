@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lifeboat/lifeboat/migrate"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
 )
 
@@ -32,5 +33,33 @@ func TestKeepSkipped(t *testing.T) {
 	}
 	if got := keepSkipped(nil, slices.Repeat([]shuffle.Skipped{short}, maxSkipped+1), nil); len(got) != maxSkipped {
 		t.Errorf("%d are kept", len(got))
+	}
+}
+
+func TestOwnerOfAFolder(t *testing.T) {
+	on := func(id string, pid int, folders ...string) *member {
+		m := &member{Executor: executor.Executor{ID: id, PID: pid}}
+		for _, f := range folders {
+			if m.folders == nil {
+				m.folders = map[string]bool{}
+			}
+			m.folders[f] = true
+		}
+		return m
+	}
+	for name, tc := range map[string]struct {
+		members []*member
+		want    string
+	}{
+		"named":                         {[]*member{on("1", 10, "f"), on("2", 20)}, "1"},
+		"named after one that is not":   {[]*member{on("2", 20), on("1", 10, "f")}, "1"},
+		"found through its root":        {[]*member{on("1", 10), on("2", 20), on("3", 30)}, "2"},
+		"found through another's":       {[]*member{on("1", 10), on("2", 20, "other")}, "1"},
+		"of one that has left, or none": {[]*member{on("2", 20, "other")}, ""},
+	} {
+		a := &application{members: tc.members}
+		if got := a.owner("f", 20); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
 	}
 }

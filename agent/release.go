@@ -37,9 +37,8 @@ func (a *application) release(ctx, copyCtx context.Context, m *member) {
 		short, cancel := context.WithTimeout(ctx, a.untilTaken()/marginShare)
 		a.announceFresh(short, 0)
 		cancel()
-	} else {
-		a.saySaved(m)
 	}
+	a.saySaved(m)
 	a.awaitWorkers(copyCtx)
 	a.markVolumes(ctx, m, err == nil)
 	a.end(ctx, m)

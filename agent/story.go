@@ -71,15 +71,27 @@ func (a *application) sayBegan() {
 			a.journal.ID(), a.outputsOf(m), where, until), kubernetes.PodObject(pod))
 	}
 	a.kube.NoteRescue(a.journal.ID(), driver)
-	a.kube.Tell(a.journal.ID(), kubernetes.Began, fmt.Sprintf("Rescue %s: node %s goes, and %d executors with it. Map outputs found: %s; %s %s.",
-		a.journal.ID(), a.kube.Name(), len(a.snapshot()), amount(a.engine.Progress().Found), where, until), driver)
+	what := fmt.Sprintf("%d executors leave node %s", len(a.snapshot()), a.kube.Name())
+	if a.wholeNode() {
+		what = fmt.Sprintf("node %s goes, and %d executors with it", a.kube.Name(), len(a.snapshot()))
+	}
+	a.kube.Tell(a.journal.ID(), kubernetes.Began, fmt.Sprintf("Rescue %s: %s. Map outputs found: %s; %s %s.", a.journal.ID(), what, amount(a.engine.Progress().Found), where, until), driver)
 }
 
-// saySaved tells that everything an executor has left is safe elsewhere.
+// saySaved tells what of an executor's outputs is safe elsewhere, just before it is ended, and what is not.
 func (a *application) saySaved(m *member) {
-	if pod, known := a.pod(m); known && a.tells() {
-		a.kube.Tell(a.journal.ID(), kubernetes.Saved, fmt.Sprintf("Rescue %s: map outputs saved: %s, to %d places, %s after the notice.",
-			a.journal.ID(), a.outputsOf(m), a.places(), report.Seconds(time.Since(a.notice.Seen).Seconds())), kubernetes.PodObject(pod))
+	pod, known := a.pod(m)
+	if !known || !a.tells() {
+		return
+	}
+	found, saved := a.outputsOf(m), a.outputsOf(m, migrate.Saved)
+	if saved.Outputs > 0 || found.Outputs == 0 {
+		a.kube.Tell(a.journal.ID(), kubernetes.Saved, fmt.Sprintf("Rescue %s: map outputs saved: %s of %s, %s after the notice; those of its application went to %d places.",
+			a.journal.ID(), saved, found, report.Seconds(time.Since(a.notice.Seen).Seconds()), a.places()), kubernetes.PodObject(pod))
+	}
+	if saved.Outputs < found.Outputs {
+		a.kube.Tell(a.journal.ID(), kubernetes.Lost, fmt.Sprintf("Rescue %s: map outputs not saved: %d of %s; Spark computes them again.",
+			a.journal.ID(), found.Outputs-saved.Outputs, found), kubernetes.PodObject(pod))
 	}
 }
 
@@ -91,11 +103,11 @@ func (a *application) sayEnded(m *member, how string) {
 	}
 }
 
-// outputsOf counts what an executor has left here.
-func (a *application) outputsOf(m *member) report.Amount {
+// outputsOf counts what an executor has left here: all of it, or what has come to one of some ends.
+func (a *application) outputsOf(m *member, states ...migrate.State) report.Amount {
 	var sum report.Amount
 	for _, r := range a.engine.Results() {
-		if r.Output.Executor == m.ID {
+		if r.Output.Executor == m.ID && (len(states) == 0 || slices.Contains(states, r.State)) {
 			sum.Add(r.Output.Bytes())
 		}
 	}
