@@ -32,17 +32,25 @@ type pass struct {
 	*Survivor
 	node silence
 
-	mu      sync.Mutex
+	turn    chan struct{} // holds one while somebody looks; of what follows
 	looked  time.Time
 	last    sight
 	verdict verdict
 }
 
+func newPass(s *Survivor, node silence) *pass {
+	return &pass{Survivor: s, node: node, turn: make(chan struct{}, 1)}
+}
+
 // sure looks again, unless that was done a moment ago, and says who says that the node is dead; a *doubt when that is not
 // certain. It comes right before everything that is done.
 func (p *pass) sure(ctx context.Context) (verdict, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return verdict{}, context.Cause(ctx)
+	}
 	if _, leads := p.elector.lead(); !leads {
 		return verdict{}, errTermOver
 	}
@@ -143,9 +151,7 @@ func (p *pass) release(ctx context.Context) error {
 	if !p.cfg.OutOfService {
 		return nil
 	}
-	p.mu.Lock()
 	p.looked = time.Time{} // the version that is written against is of this moment
-	p.mu.Unlock()
 	v, err := p.sure(ctx)
 	if err != nil {
 		return err

@@ -234,7 +234,7 @@ func (s *Survivor) retry(p *patient, what string, err error) {
 
 // act makes one pass, for as long as this replica leads.
 func (s *Survivor) act(term context.Context, p *patient, node silence) {
-	pass := &pass{Survivor: s, node: node}
+	pass := newPass(s, node)
 	err := pass.run(term)
 	s.mu.Lock()
 	defer s.mu.Unlock()
