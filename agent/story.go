@@ -156,7 +156,9 @@ func (r *rescue) sayOver(rep *report.Report) {
 		}
 		for _, m := range a.snapshot() {
 			if pod, known := a.pod(m); known {
-				r.sayTotal(kubernetes.DriverObject(pod), rep.ID, took, rep.SecondsLeft, of.Found, of.Saved, of.Lost, why)
+				driver := kubernetes.DriverObject(pod)
+				r.kube.NoteRescue(rep.ID, driver) // also when it could not begin
+				r.sayTotal(driver, rep.ID, took, rep.SecondsLeft, of.Found, of.Saved, of.Lost, why)
 				break
 			}
 		}

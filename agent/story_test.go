@@ -112,6 +112,25 @@ func TestStoryOfALoss(t *testing.T) {
 	}
 }
 
+// TestStoryWithoutADestination: the driver names the report also of a rescue that could not begin.
+func TestStoryWithoutADestination(t *testing.T) {
+	s, app, k, a := onClaims(t, 3)
+	for _, x := range app.all() {
+		if x.host != home {
+			x.set(func(x *sparkExecutor) { x.unknown = true })
+		}
+	}
+	s.run(a)
+	s.until("the pod is known", func() bool { return len(a.kube.Executors()) == 1 })
+	s.send(notice("n1", 4*time.Second))
+	rep := s.report(1)
+	s.untouched(rep, "no usable destination")
+	s.until("the loss is told", func() bool { return slices.Contains(k.told(), "SparkRescueLost Pod/driver") })
+	s.until("the driver names the report", func() bool {
+		return k.metaOf("/api/v1/namespaces/spark/pods/driver", "annotations")["lifeboat.dev/last-rescue"] == rep.ID
+	})
+}
+
 // TestAPITroubleDuringARescue: the data path goes on without the API server, and what was not said is said when it is back.
 func TestAPITroubleDuringARescue(t *testing.T) {
 	for name, trouble := range map[string]func(w http.ResponseWriter, r *http.Request){
