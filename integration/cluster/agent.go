@@ -232,3 +232,20 @@ func (c *Cluster) AgentLogs(lines int) string {
 	}
 	return strings.Join(all, "\n")
 }
+
+// WaitAgent waits until the agent of a node is ready, that is, until it has seen the metadata answer.
+func (c *Cluster) WaitAgent(ctx context.Context, node string) error {
+	from := c.Node(node).HTTP()
+	err := lab.Until(ctx, "the agent of "+node+" is ready", func(ctx context.Context) (bool, error) {
+		return get(ctx, from, "http://127.0.0.1:9420/readyz", nil) == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, c.AgentLog(node, 30))
+	}
+	return nil
+}
+
+// Status is a page of a node's agent, as /status, decoded from JSON.
+func (c *Cluster) Status(ctx context.Context, node, page string, out any) error {
+	return get(ctx, c.Node(node).HTTP(), "http://127.0.0.1:9420"+page, out)
+}

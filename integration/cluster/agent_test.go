@@ -3,7 +3,6 @@
 package cluster
 
 import (
-	"net/http"
 	"testing"
 	"time"
 )
@@ -15,12 +14,7 @@ func TestAgent(t *testing.T) {
 	must(t, shared.InstallAgent(ctx, AgentOptions{}))
 	t.Logf("installed after %v", time.Since(begin).Round(time.Millisecond))
 	for _, n := range shared.Nodes() {
-		resp, err := n.HTTP().Get("http://127.0.0.1:9420/readyz")
-		must(t, err)
-		must(t, resp.Body.Close())
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("the agent of %s is not ready: %s", n.Name, resp.Status)
-		}
+		must(t, shared.WaitAgent(ctx, n.Name))
 	}
 	must(t, shared.UninstallAgent(ctx))
 }

@@ -3,10 +3,8 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -415,21 +413,5 @@ func (j *Job) Tail(lines int) string {
 
 // ask asks the driver's job.
 func (j *Job) ask(ctx context.Context, path string, out any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+j.address+":"+jobPort+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := client(j.c.net).Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", resp.Status, answer)
-	}
-	return json.Unmarshal(answer, out)
+	return get(ctx, client(j.c.net), "http://"+j.address+":"+jobPort+path, out)
 }

@@ -38,6 +38,14 @@ func (m *Metadata) Use(cloud lab.Cloud) error {
 	return nil
 }
 
+// Reset shows the same cloud's as on a node where nothing has been announced.
+func (m *Metadata) Reset() error {
+	if m.GCP != nil {
+		return m.Use(lab.GCP)
+	}
+	return m.Use(lab.AWS)
+}
+
 // Announce shows a spot notice: the node goes after that time. Google's names no time and means 30 s.
 func (m *Metadata) Announce(in time.Duration) {
 	if m.GCP != nil {

@@ -3,8 +3,11 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,4 +153,36 @@ func (c *Cluster) kubectl(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.control.Programs(), "kubectl"), append([]string{"--kubeconfig", c.control.AdminKubeconfig()}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.Folder}
 	return cmd
+}
+
+// client connects from within a namespace. What it waits for longest is a round of a job whose fetches wait for network timeouts.
+func client(from kubelab.Net) *http.Client {
+	return &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}}
+}
+
+// maxPage is the most that is read of a page, in bytes.
+const maxPage = 8 << 20
+
+// get reads a page, as JSON unless out is nil.
+func get(ctx context.Context, from *http.Client, url string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := from.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPage))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %.2000s", url, resp.Status, body)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(body, out)
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
@@ -38,7 +37,7 @@ type Node struct {
 	init  *kubelab.Program
 }
 
-// disks are folders on each node that pods of any user may write to, for hostPath volumes.
+// disks are folders below /mnt of each node that pods of any user may write to, for hostPath volumes.
 func disks() []string { return []string{"disk1", "disk2"} }
 
 // newNode says where a node is; make makes it.
@@ -71,6 +70,16 @@ func (n *Node) make(store string) error {
 	if err := cloneStore(store, filepath.Join(n.Folder, "containerd")); err != nil {
 		return fmt.Errorf("images of %s: %w", n.Name, err)
 	}
+	if err := n.makeDisks(); err != nil {
+		return err
+	}
+	if err := n.configure(); err != nil {
+		return err
+	}
+	return n.boot()
+}
+
+func (n *Node) makeDisks() error {
 	for _, disk := range disks() {
 		dir := filepath.Join(n.Folder, "mnt", disk)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -80,10 +89,7 @@ func (n *Node) make(store string) error {
 			return err
 		}
 	}
-	if err := n.configure(); err != nil {
-		return err
-	}
-	return n.boot()
+	return nil
 }
 
 // cable makes the node's network, joined to all others by the bridge beside the control plane.
@@ -214,6 +220,26 @@ func (n *Node) PowerOn(ctx context.Context) error {
 	return n.WaitReady(ctx)
 }
 
+// Replace puts a new machine in the place of one that is off, as clouds do that give it the same name: its Node object is made anew,
+// its disks are empty but for images, and nothing is announced. It returns when the node is Ready.
+func (n *Node) Replace(ctx context.Context) error {
+	if err := n.Metadata.Reset(); err != nil {
+		return err
+	}
+	if err := n.c.Do(ctx, http.MethodDelete, "/api/v1/nodes/"+n.Name, nil, nil); err != nil {
+		return err
+	}
+	for _, disk := range []string{"var", "var-work", "kubelet", "mnt"} {
+		if err := os.RemoveAll(n.path(disk)); err != nil {
+			return err
+		}
+	}
+	if err := n.makeDisks(); err != nil {
+		return err
+	}
+	return n.PowerOn(ctx)
+}
+
 // WaitReady waits until the node of this boot is Ready.
 func (n *Node) WaitReady(ctx context.Context) error {
 	boot, err := n.BootID()
@@ -234,10 +260,6 @@ func (n *Node) BootID() (string, error) {
 
 // HTTP is a client that connects from the node, to addresses of numbers only: 127.0.0.1 is the node's own.
 func (n *Node) HTTP() *http.Client { return client(n.net) }
-
-func client(from kubelab.Net) *http.Client {
-	return &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{DialContext: from.DialContext, DisableKeepAlives: true}}
-}
 
 // Listen opens a listener on the node; an address of numbers.
 func (n *Node) Listen(address string) (l net.Listener, err error) {
@@ -307,4 +329,14 @@ func (s nodeStatus) condition(name string) string {
 		}
 	}
 	return ""
+}
+
+// On says whether the node has power.
+func (n *Node) On() bool {
+	select {
+	case <-n.init.Done():
+		return false
+	default:
+		return true
+	}
 }
