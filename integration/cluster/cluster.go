@@ -194,12 +194,12 @@ func (c *Cluster) attach(ctx context.Context) (err error) {
 }
 
 // Open finds a cluster that is kept, to look at it beside the process that uses it: it has no metadata services.
-func Open(ctx context.Context, folder string) (c *Cluster, err error) {
+func Open(ctx context.Context, folder string, log io.Writer) (c *Cluster, err error) {
 	if folder, err = filepath.Abs(folder); err != nil {
 		return nil, err
 	}
-	c = &Cluster{o: Options{Log: io.Discard}, kept: true, Folder: folder}
-	if c.parts, err = findParts(ctx, nil, io.Discard); err != nil {
+	c = &Cluster{o: Options{Log: log}, kept: true, Folder: folder}
+	if c.parts, err = findParts(ctx, nil, log); err != nil {
 		return nil, err
 	}
 	return c, c.attach(ctx)

@@ -131,8 +131,8 @@ func (j *Job) conf() map[string]string {
 		"spark.scheduler.maxRegisteredResourcesWaitingTime": "120s",
 		"spark.decommission.enabled":                        "true", "spark.storage.decommission.enabled": "true",
 		"spark.storage.decommission.shuffleBlocks.enabled": "true", "spark.storage.decommission.rddBlocks.enabled": "true",
-		"spark.executor.extraJavaOptions":               "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
-		"spark.driver.extraJavaOptions":                 "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData",
+		"spark.executor.extraJavaOptions":               javaOptions,
+		"spark.driver.extraJavaOptions":                 javaOptions,
 		"spark.kubernetes.executor.podTemplateFile":     "/opt/templates/executor.yaml",
 		"spark.kubernetes.executor.deleteOnTermination": "true",
 	}
@@ -181,12 +181,9 @@ const (
 	jobPort  = "8099"
 )
 
-// submission is a command line of spark-submit.
-func (j *Job) submission(program, mode string, conf map[string]string) []string {
-	args := []string{program, "--master", "k8s://https://" + apiAddress, "--deploy-mode", mode, "--class", jobClass}
-	for _, k := range slices.Sorted(maps.Keys(conf)) {
-		args = append(args, "--conf", k+"="+conf[k])
-	}
+// submission is a command line of spark-submit, after the program: its settings are arguments or lines of a file.
+func (j *Job) submission(mode string, settings ...string) []string {
+	args := append([]string{"--master", "k8s://https://" + apiAddress, "--deploy-mode", mode, "--class", jobClass}, settings...)
 	return append(append(args, jobJar), j.arguments()...)
 }
 
@@ -198,13 +195,17 @@ func (j *Job) startPod(ctx context.Context) error {
 	delete(conf, "spark.kubernetes.driver.request.cores")
 	// Spark 4.3.0 gives executors the bind address in client mode.
 	conf["spark.driver.host"], conf["spark.driver.bindAddress"] = "$(POD_IP)", "$(POD_IP)"
+	var settings []string
+	for _, k := range slices.Sorted(maps.Keys(conf)) {
+		settings = append(settings, "--conf", k+"="+conf[k])
+	}
 	labels := object{"spark-role": "driver", "lab-job": j.Name}
 	spec := object{
 		"serviceAccountName": "spark", "restartPolicy": "Never", "terminationGracePeriodSeconds": 2,
 		"volumes": []object{{"name": "templates", "configMap": object{"name": j.Name}}},
 		"containers": []object{{
 			"name": "spark-kubernetes-driver", "image": SparkImage(o.Spark), "imagePullPolicy": "Never",
-			"args":         j.submission("/opt/spark/bin/spark-submit", "client", conf),
+			"args":         append([]string{"/opt/spark/bin/spark-submit"}, j.submission("client", settings...)...),
 			"env":          []object{{"name": "POD_IP", "valueFrom": object{"fieldRef": object{"fieldPath": "status.podIP"}}}},
 			"resources":    object{"requests": object{"cpu": "50m", "memory": "700Mi"}},
 			"volumeMounts": []object{{"name": "templates", "mountPath": "/opt/templates"}},
@@ -253,10 +254,21 @@ func (j *Job) submit(ctx context.Context) error {
 	all := j.conf()
 	maps.Copy(all, conf)
 	maps.Copy(all, o.Conf)
+	var lines strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&lines, "%s %s\n", k, all[k])
+	}
+	file := j.c.path(j.Namespace + "-" + j.Name + ".conf") // not arguments: the token is one of them
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		return err
+	}
 	home := j.c.parts.spark[o.Spark]
-	args := j.submission(filepath.Join(home, "bin", "spark-submit"), "cluster", all)
-	env := []string{"env", "JAVA_HOME=" + j.c.parts.java, "SPARK_HOME=" + home, "SPARK_CONF_DIR=" + j.c.Folder}
-	_, err = output(ctx, j.c.net, append(env, args...)...)
+	program := []string{
+		"env", "JAVA_HOME=" + j.c.parts.java, "SPARK_HOME=" + home, "SPARK_CONF_DIR=" + filepath.Join(home, "conf"), // is not there
+		"SPARK_SUBMIT_OPTS=" + javaOptions + " -XX:SharedArchiveFile=" + filepath.Join(home, "spark.jsa"),
+		filepath.Join(home, "bin", "spark-submit"),
+	}
+	_, err = output(ctx, j.c.net, append(program, j.submission("cluster", "--properties-file", file)...)...)
 	return err
 }
 

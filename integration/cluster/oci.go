@@ -54,7 +54,8 @@ type packed struct {
 	size   int64
 }
 
-// stamp is the time of all files, so that the same files make the same layer.
+// stamp is the time of files that don't come from this machine. Those that do keep theirs: archives of Java's classes name the times
+// of jars.
 func stamp() time.Time { return time.Unix(1, 0) }
 
 // write makes the archive.
@@ -218,7 +219,7 @@ func addExisting(w *tar.Writer, to, file string) error {
 	if err != nil {
 		return err
 	}
-	clean := tar.Header{Typeflag: h.Typeflag, Name: to, Linkname: link, Mode: h.Mode, Size: h.Size}
+	clean := tar.Header{Typeflag: h.Typeflag, Name: to, Linkname: link, Mode: h.Mode, Size: h.Size, ModTime: h.ModTime.Truncate(time.Second)}
 	if !info.Mode().IsRegular() {
 		return writeEntry(w, clean, nil)
 	}
@@ -231,7 +232,10 @@ func addExisting(w *tar.Writer, to, file string) error {
 }
 
 func writeEntry(w *tar.Writer, h tar.Header, body io.Reader) error {
-	h.ModTime, h.Format = stamp(), tar.FormatPAX
+	h.Format = tar.FormatPAX
+	if h.ModTime.IsZero() {
+		h.ModTime = stamp()
+	}
 	if h.Typeflag == tar.TypeDir {
 		h.Name += "/"
 	}

@@ -137,11 +137,10 @@ func (p parts) images(ctx context.Context, versions []string, work string) ([]im
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
-		job, err := p.compileJob(ctx, v, dir)
-		if err != nil {
+		if err := p.makeJob(ctx, v, dir); err != nil {
 			return nil, err
 		}
-		i, err := p.sparkImage(ctx, v, job)
+		i, err := p.sparkImage(ctx, v, dir)
 		if err != nil {
 			return nil, err
 		}

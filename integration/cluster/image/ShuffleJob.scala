@@ -4,23 +4,34 @@ import java.util.Random
 import java.util.concurrent.Executors
 import java.util.concurrent.atomic.AtomicInteger
 
+import scala.util.Try
+
 import com.sun.net.httpserver.{HttpExchange, HttpHandler, HttpServer}
+import io.fabric8.kubernetes.client.{Config, ConfigBuilder, KubernetesClientBuilder}
 import org.apache.spark.{FetchFailed, HashPartitioner, SparkConf, SparkContext, Success}
 import org.apache.spark.rdd.RDD
 import org.apache.spark.scheduler._
 
 /** ShuffleJob MAPS REDUCES KIB MILLISECONDS: a shuffle that is read again and again on request. The first round runs the map
  *  tasks, each of which waits so long and then makes so many KiB of random data; later rounds run one only for each output
- *  that is lost. It is asked over HTTP on port 8099: /round, /fresh (a round of a new shuffle), /state and /stop. */
+ *  that is lost. It is asked over HTTP on port 8099: /round, /fresh (a round of a new shuffle), /state and /stop. With
+ *  "once" after the numbers it runs one round, touches Spark's Kubernetes client and ends: what it loads is archived. */
 object ShuffleJob {
   val maps, reduces, fetchFailures, otherFailures = new AtomicInteger
   val events = new StringBuilder // JSON objects: executors that came and went
 
   def main(args: Array[String]): Unit = {
-    val Array(mapTasks, reduceTasks, kib, pause) = args.map(_.toInt)
+    val Array(mapTasks, reduceTasks, kib, pause) = args.take(4).map(_.toInt)
     val sc = new SparkContext(new SparkConf())
     sc.addSparkListener(new Watcher)
     var data = shuffle(sc, mapTasks, reduceTasks, kib, pause)
+    if (args.lastOption.contains("once")) {
+      round(sc, data)
+      val nowhere = new ConfigBuilder(Config.empty()).withMasterUrl("http://127.0.0.1:1").withRequestRetryBackoffLimit(0).build()
+      Try(new KubernetesClientBuilder().withConfig(nowhere).build().pods().list())
+      sc.stop()
+      return
+    }
     val server = HttpServer.create(new InetSocketAddress(8099), 0)
     server.setExecutor(Executors.newCachedThreadPool())
     def on(path: String)(answer: => String): Unit = server.createContext(path, new HttpHandler {

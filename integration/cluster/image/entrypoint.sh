@@ -1,6 +1,7 @@
 #!/bin/bash
 # Entrypoint of the lab's Spark image. It takes the arguments and variables with which Spark's Kubernetes backend starts
-# containers: "driver ARGUMENTS..." and "executor". Anything else is run as it is.
+# containers: "driver ARGUMENTS..." and "executor". Anything else is run as it is. SPARK_SUBMIT_OPTS, which spark-submit gives to
+# drivers, names the archive of Spark's classes; it holds for this class path only.
 set -e
 case "$1" in
 driver)
@@ -10,8 +11,8 @@ driver)
 executor)
   options=()
   while read -r name; do options+=("${!name}"); done < <(compgen -A variable SPARK_JAVA_OPT_ | sort -t_ -k4n)
-  set -- "$JAVA_HOME/bin/java" "${options[@]}" "-Xms$SPARK_EXECUTOR_MEMORY" "-Xmx$SPARK_EXECUTOR_MEMORY" \
-    -cp "${SPARK_CONF_DIR:-$SPARK_HOME/conf}:$SPARK_HOME/jars/*" \
+  set -- "$JAVA_HOME/bin/java" $SPARK_SUBMIT_OPTS "${options[@]}" "-Xms$SPARK_EXECUTOR_MEMORY" "-Xmx$SPARK_EXECUTOR_MEMORY" \
+    -cp "$(<"$SPARK_HOME/classpath")" \
     org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend \
     --driver-url "$SPARK_DRIVER_URL" --executor-id "$SPARK_EXECUTOR_ID" --cores "$SPARK_EXECUTOR_CORES" \
     --app-id "$SPARK_APPLICATION_ID" --hostname "$SPARK_EXECUTOR_POD_IP" \

@@ -30,7 +30,7 @@ func run(args []string) error {
 	if args[0] == "down" {
 		return cluster.Remove(folder)
 	}
-	c, err := cluster.Open(ctx, folder)
+	c, err := cluster.Open(ctx, folder, os.Stderr)
 	if args[0] == "up" {
 		c, err = cluster.Start(ctx, cluster.Options{Log: os.Stderr})
 	}
