@@ -62,8 +62,10 @@ type Agent struct {
 
 	mirror   *mirror
 	lookout  *lookout // nil in the agent of a salvage
+	adopter  *adopter // the same
 	storages *storages
 	salvages *status.Salvages
+	adopted  *status.Salvages // of adoptions
 
 	kube *kubernetes.Client // nil: no Kubernetes; set before anything runs
 
@@ -108,12 +110,13 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 	a.dialer = &podDialer{next: d.Dialer, agent: a}
 	a.scanner = executor.NewScanner(a.finder)
 	a.storages, a.salvages = newStorages(), status.NewSalvages(d.Registry)
+	a.adopted = status.NewAdoptions(d.Registry)
 	status.CountSources(d.Registry, a.sourcesUp)
 	a.mirror = a.newMirror()
 	if a.mirror.mode != config.MirrorOff {
 		a.mirrorWanted = a.mirror.want
 	}
-	a.lookout = newLookout(a)
+	a.lookout, a.adopter = newLookout(a), newAdopter(a)
 	if d.Sources == nil {
 		a.detector = newDetector(cfg, d.Log)
 	}
@@ -216,7 +219,9 @@ func unambiguous(list []executor.Executor, r Request) error {
 func (a *Agent) watchExecutors(ctx context.Context) {
 	defer a.mirror.close()
 	defer a.lookout.close()
+	defer a.adopter.close()
 	for {
+		changed := a.kube.Changed()
 		found, err := a.scanner.Scan(ctx)
 		if err != nil && ctx.Err() == nil {
 			a.log.Warn("some processes are not readable", zap.Error(err))
@@ -230,7 +235,8 @@ func (a *Agent) watchExecutors(ctx context.Context) {
 		a.mu.Unlock()
 		a.mirror.saw(ctx, found.Executors)
 		a.lookout.saw(ctx, found.Executors)
-		if pause(ctx, a.cfg.Scan) != nil {
+		a.adopter.saw(ctx, found.Executors)
+		if a.awaitScan(ctx, changed) != nil {
 			return
 		}
 	}

@@ -302,7 +302,7 @@ func (a *application) settleRest(ctx context.Context) {
 func (a *application) settled(ctx context.Context) error {
 	for {
 		err := a.engine.Settled(ctx)
-		if !errors.Is(err, migrate.ErrNoDestination) && !errors.Is(err, migrate.ErrTooLate) {
+		if !errors.Is(err, migrate.ErrNoDestination) && !errors.Is(err, migrate.ErrTooLate) || a.replacement() != nil {
 			return err
 		}
 		if pause(ctx, retryPause/2) != nil {

@@ -161,6 +161,7 @@ func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error)
 func (a *Agent) setRunning(r *rescue) {
 	if a.lookout != nil {
 		a.lookout.rescuing(r != nil)
+		a.adopter.rescuing(r != nil)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -20,6 +20,12 @@ var errNothing = errors.New("no map output is left of it")
 func (a *application) pin(ctx context.Context) error {
 	if a.salvage != nil {
 		a.engine.Add(a.salvage.outputs...)
+		a.mu.Lock()
+		a.skipped = a.salvage.skipped
+		a.mu.Unlock()
+		if to := a.replacement(); to != nil && to.note != "" {
+			a.note(to.note)
+		}
 		return nil
 	}
 	roots := slices.Clone(a.leftRoots)

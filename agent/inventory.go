@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -175,15 +176,26 @@ func (a *Agent) askREST(ctx context.Context, app, driverURL string) ([]driver.Ex
 
 // ownFolders asks the executor for its folders on each port that it listens on; nil when none answers.
 func ownFolders(ctx context.Context, f executor.Finder, d wire.Dialer, e executor.Executor) map[string]bool {
-	ports, err := f.ListeningPorts(e.PID)
+	_, own, err := askManager(ctx, f, d, e)
 	if err != nil {
 		return nil
 	}
+	return folderNames(own)
+}
+
+var errSilent = errors.New("no block manager of it answers")
+
+// askManager finds the executor's block manager among the ports that it listens on, and asks it for its folders.
+func askManager(ctx context.Context, f executor.Finder, d wire.Dialer, e executor.Executor) (self java.BlockManagerID, folders []string, err error) {
+	ports, err := f.ListeningPorts(e.PID)
+	if err != nil {
+		return self, nil, err
+	}
 	for _, port := range ports {
-		own, err := askFolders(ctx, d, java.BlockManagerID{Executor: e.ID, Host: e.Host, Port: port}, e.App)
-		if err == nil {
-			return own
+		self = java.BlockManagerID{Executor: e.ID, Host: e.Host, Port: port}
+		if folders, err = askFolders(ctx, d, self, e.App); err == nil {
+			return self, folders, nil
 		}
 	}
-	return nil
+	return java.BlockManagerID{}, nil, fmt.Errorf("executor %s: %w", e.ID, errSilent)
 }

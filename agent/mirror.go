@@ -10,7 +10,6 @@ import (
 	"github.com/lifeboat/lifeboat/agent/status"
 	"github.com/lifeboat/lifeboat/migrate/gentle"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
-	"github.com/lifeboat/lifeboat/migrate/spark/java"
 	"github.com/lifeboat/lifeboat/providers"
 )
 
@@ -151,14 +150,7 @@ func (a *Agent) newMirror() *mirror {
 
 // foldersOf asks an executor of this node for its own block manager folders; nil when it does not answer.
 func (a *Agent) foldersOf(ctx context.Context, e executor.Executor) map[string]bool {
-	ports, _ := a.finder.ListeningPorts(e.PID)
-	for _, port := range ports {
-		at := java.BlockManagerID{Executor: e.ID, Host: e.Host, Port: port}
-		if own, err := askFolders(ctx, a.dialer, at, e.App); err == nil {
-			return own
-		}
-	}
-	return nil
+	return ownFolders(ctx, a.finder, a.dialer, e)
 }
 
 // newReaders starts the threads that mirrors read with.

@@ -47,7 +47,7 @@ func (a *application) replacePeers(ok []*peer.Peer) int {
 	now := map[migrate.Target]*peer.Peer{}
 	for _, p := range ok {
 		if p != nil {
-			ds = append(ds, p)
+			ds = append(ds, a.offer(p))
 			now[p.Target()] = p
 		}
 	}

@@ -244,24 +244,25 @@ func (m *member) located() bool {
 
 // folders asks an executor for its own block manager folders. The answer proves that it is the one.
 func (a *application) folders(ctx context.Context, at java.BlockManagerID) (map[string]bool, error) {
-	return askFolders(ctx, a.dialer, at, a.id)
+	dirs, err := askFolders(ctx, a.dialer, at, a.id)
+	return folderNames(dirs), err
 }
 
 // folderTimeout is short: the question goes to every port that a process of this node listens on.
 const folderTimeout = time.Second
 
-func askFolders(ctx context.Context, d wire.Dialer, at java.BlockManagerID, app string) (map[string]bool, error) {
+func askFolders(ctx context.Context, d wire.Dialer, at java.BlockManagerID, app string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, folderTimeout)
 	defer cancel()
-	dirs, err := peer.Folders(ctx, peer.Options{Target: targetOf(at), App: app, Dialer: d, DialTimeout: folderTimeout})
-	if err != nil {
-		return nil, err
-	}
+	return peer.Folders(ctx, peer.Options{Target: targetOf(at), App: app, Dialer: d, DialTimeout: folderTimeout})
+}
+
+func folderNames(dirs []string) map[string]bool {
 	names := make(map[string]bool, len(dirs))
 	for _, dir := range dirs {
 		names[path.Base(dir)] = true
 	}
-	return names, nil
+	return names
 }
 
 func (a *application) candidatePorts(m *member) []int {
@@ -337,6 +338,9 @@ func (a *application) addAsk(id java.BlockManagerID) {
 // livingPeers asks the driver which executors live and are not leaving (GetPeers), and drops those that
 // leave with this node. GetPeers answers an empty list to anybody it does not know, so several are asked with.
 func (a *application) livingPeers(ctx context.Context) ([]java.BlockManagerID, error) {
+	if to := a.replacement(); to != nil {
+		return a.livingReplacement(ctx, to)
+	}
 	a.mu.Lock()
 	asks, members := slices.Clone(a.asks), len(a.members)
 	a.mu.Unlock()

@@ -113,7 +113,7 @@ func (a *application) makeReport() report.Application {
 	if text := objectsTrouble(a.noObjects); text != "" && !a.dryRun {
 		rep.Notes = append(rep.Notes, text)
 	}
-	if here {
+	if here && a.replacement() == nil {
 		rep.Notes = append(rep.Notes, noteSameHost)
 	}
 	return rep

@@ -19,6 +19,7 @@ import (
 	"github.com/lifeboat/lifeboat/migrate"
 	"github.com/lifeboat/lifeboat/migrate/object/catalog"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+	"github.com/lifeboat/lifeboat/migrate/spark/shuffle"
 	"github.com/lifeboat/lifeboat/providers"
 )
 
@@ -45,11 +46,13 @@ type SalvageRequest struct {
 	Progress  func(Progress)
 }
 
-// salvage is what one rescue adopts from object storage in place of this node's files.
+// salvage is what one rescue adopts from object storage, or from a volume, in place of this node's files.
 type salvage struct {
 	app     catalog.Application
 	outputs []*migrate.Output
 	places  map[migrate.OutputID]catalog.Place // where each is listed
+	skipped []shuffle.Skipped                  // what is on a volume and can't be used
+	to      *replacement                       // who takes everything, of what is on a volume; else nil
 
 	mu    sync.Mutex
 	saved map[migrate.OutputID]bool
@@ -220,7 +223,7 @@ func hasDied(m *catalog.Manifest, e catalog.Entry, dead deadly) bool {
 
 // adopt does the salvage and remembers in the catalog what needs none any more.
 func (a *Agent) adopt(ctx context.Context, c *catalog.Catalog, s *salvage, req SalvageRequest) (*report.Report, error) {
-	own, err := a.salvager()
+	own, err := a.salvager(SalvageState(a.cfg.State))
 	if err != nil {
 		return nil, err
 	}
@@ -256,13 +259,13 @@ func (s *salvage) executors() []string {
 
 // salvager is an agent that shares all with this one but the folder of its journals: a rescue must never find it
 // locked by a salvage.
-func (a *Agent) salvager() (*Agent, error) {
-	store, err := journal.Open(SalvageState(a.cfg.State), a.log)
+func (a *Agent) salvager(state string) (*Agent, error) {
+	store, err := journal.Open(state, a.log)
 	if err != nil {
 		return nil, err
 	}
 	cfg := a.cfg
-	cfg.State = SalvageState(a.cfg.State)
+	cfg.State = state
 	return &Agent{
 		cfg: cfg, log: a.log, registry: a.registry, version: a.version, dialer: a.dialer, proc: a.proc,
 		finder: a.finder, scanner: executor.NewScanner(a.finder), known: a.known, store: store,

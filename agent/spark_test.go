@@ -324,9 +324,15 @@ func (x *sparkExecutor) start(kind string) {
 	a.write(pid, "net/tcp", fmt.Sprintf("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"+
 		"   0: 00000000:%04X 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n", x.server.Port()))
 	a.write(pid, "environ", "SPARK_EXECUTOR_DIRS=/local/"+a.id+x.dirs+"\x00")
-	a.write(pid, "status", "Name:\tjava\nSigCgt:\t"+caught+"\n")
+	a.write(pid, "status", statusFile(caught))
 	a.show(pid, "org.apache.spark.executor.CoarseGrainedExecutorBackend", "--driver-url", a.driverURL(), "--executor-id", x.id,
 		"--hostname", x.host, "--app-id", a.id, "--resourceProfileId", "0")
+}
+
+// statusFile is that of a process of the tests' own user.
+func statusFile(caught string) string {
+	uid, gid := os.Geteuid(), os.Getegid()
+	return fmt.Sprintf("Name:\tjava\nUid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d\nGid:\t%[2]d\t%[2]d\t%[2]d\t%[2]d\nGroups:\t \nSigCgt:\t%[3]s\n", uid, gid, caught)
 }
 
 // worker adds a standalone worker, and says which process it is.
@@ -338,7 +344,7 @@ func (s *stage) worker(kind string) int {
 		caught = "0000000020000000"
 	}
 	s.write(pid, "environ", "SPARK_LOCAL_DIRS=/local\x00")
-	s.write(pid, "status", "Name:\tjava\nSigCgt:\t"+caught+"\n")
+	s.write(pid, "status", statusFile(caught))
 	s.show(pid, "org.apache.spark.deploy.worker.Worker", "--host", home, "spark://master:7077")
 	return pid
 }

@@ -27,6 +27,8 @@ const (
 	Saved Reason = "SparkRescueSaved" // the last copy is acknowledged
 	Ended Reason = "SparkRescueEnded" // it has left, or the rescue of it is over
 	Lost  Reason = "SparkRescueLost"  // something could not be saved
+	// Adopted: what earlier executors had left on a volume counts at the executor that has it now.
+	Adopted Reason = "SparkOutputsAdopted"
 )
 
 const (

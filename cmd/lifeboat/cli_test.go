@@ -30,6 +30,7 @@ type scripted struct {
 	err      error
 	asked    agent.Request
 	salvaged agent.SalvageRequest
+	adopted  agent.AdoptRequest
 	deps     agent.Deps
 }
 
@@ -43,6 +44,11 @@ func (s *scripted) Look(context.Context) ([]status.Source, string, error) {
 
 func (s *scripted) Salvage(_ context.Context, r agent.SalvageRequest) (*report.Report, error) {
 	s.salvaged = r
+	return s.report, s.err
+}
+
+func (s *scripted) Adopt(_ context.Context, r agent.AdoptRequest) (*report.Report, error) {
+	s.adopted = r
 	return s.report, s.err
 }
 

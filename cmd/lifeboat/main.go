@@ -39,6 +39,7 @@ type rescuer interface {
 	Run(ctx context.Context, stop <-chan struct{}) error
 	Rescue(ctx context.Context, r agent.Request) (*report.Report, error)
 	Salvage(ctx context.Context, r agent.SalvageRequest) (*report.Report, error)
+	Adopt(ctx context.Context, r agent.AdoptRequest) (*report.Report, error)
 	Inventory(ctx context.Context) ([]agent.ExecutorView, error)
 	Look(ctx context.Context) ([]status.Source, string, error)
 }
@@ -100,7 +101,7 @@ func (c *cli) root() *cobra.Command {
 	c.format = formatText
 	flags.VarP(&c.format, "output", "o", "text, for eyes, or json")
 	root.AddCommand(c.agentCommand(), c.statusCommand(), c.executorsCommand(), c.noticesCommand(), c.rescueCommand(), c.drillCommand(), c.reportCommand(),
-		c.salvageCommand(), c.survivorCommand(), c.objectsCommand(), c.versionCommand())
+		c.salvageCommand(), c.adoptCommand(), c.survivorCommand(), c.objectsCommand(), c.versionCommand())
 	return root
 }
 

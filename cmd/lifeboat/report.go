@@ -52,13 +52,21 @@ func (c *cli) listReports(n int) error {
 	return errors.Join(err, damaged)
 }
 
-// newestReports are those of the last n rescues and salvages. The error names the ones that can't be read.
+// newestReports are those of the last n rescues, salvages and adoptions. The error names the ones that can't be read.
 func newestReports(state string, n int) ([]*report.Report, error) {
 	list, damaged := report.List(state, n)
-	salvages, damagedToo := report.List(agent.SalvageState(state), n)
-	list = append(append([]*report.Report{}, list...), salvages...)
+	list = append([]*report.Report{}, list...) // none is an empty list, not null
+	for _, other := range otherReports(state) {
+		more, err := report.List(other, n)
+		list, damaged = append(list, more...), errors.Join(damaged, err)
+	}
 	slices.SortStableFunc(list, func(x, y *report.Report) int { return strings.Compare(y.ID, x.ID) })
-	return list[:min(n, len(list))], errors.Join(damaged, damagedToo)
+	return list[:min(n, len(list))], damaged
+}
+
+// otherReports are the folders with reports of what was no rescue of this node.
+func otherReports(state string) []string {
+	return []string{agent.SalvageState(state), agent.AdoptionState(state)}
 }
 
 func (c *cli) showReport(id string) error {
@@ -76,7 +84,7 @@ func (c *cli) showReport(id string) error {
 	return outcome(r.ExitCode())
 }
 
-// findReport is the report of a rescue, or of a salvage.
+// findReport is the report of a rescue, a salvage or an adoption.
 func findReport(state, id string) (*report.Report, error) {
 	if id == newestReport {
 		list, damaged := newestReports(state, 1)
@@ -87,8 +95,10 @@ func findReport(state, id string) (*report.Report, error) {
 	}
 	r, err := report.Load(state, id)
 	if errors.Is(err, report.ErrNotFound) {
-		if salvage, err2 := report.Load(agent.SalvageState(state), id); err2 == nil {
-			return salvage, nil
+		for _, other := range otherReports(state) {
+			if r, err2 := report.Load(other, id); err2 == nil {
+				return r, nil
+			}
 		}
 	}
 	return r, err

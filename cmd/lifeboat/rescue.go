@@ -46,13 +46,20 @@ func (c *cli) rescueCommand() *cobra.Command {
 }
 
 func (f rescueFlags) check() error {
-	if f.deadline <= 0 || f.deadline > maxDeadline {
-		return usage(fmt.Errorf("--deadline: %s is out of range: give more than 0s and at most %s", f.deadline, config.Duration(maxDeadline)))
+	if err := checkDeadline(f.deadline); err != nil {
+		return err
 	}
 	for _, e := range f.executors {
 		if e == "" {
 			return usage(errors.New("--executor: the id is empty"))
 		}
+	}
+	return nil
+}
+
+func checkDeadline(d time.Duration) error {
+	if d <= 0 || d > maxDeadline {
+		return usage(fmt.Errorf("--deadline: %s is out of range: give more than 0s and at most %s", d, config.Duration(maxDeadline)))
 	}
 	return nil
 }

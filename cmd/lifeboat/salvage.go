@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os/signal"
 	"syscall"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lifeboat/lifeboat/agent"
-	"github.com/lifeboat/lifeboat/agent/config"
 )
 
 // salvageFlags are what an operator can ask for.
@@ -51,10 +49,7 @@ func (f salvageFlags) check() error {
 	if f.app == "" {
 		return usage(errors.New("--app: which application? Give its id"))
 	}
-	if f.deadline <= 0 || f.deadline > maxDeadline {
-		return usage(fmt.Errorf("--deadline: %s is out of range: give more than 0s and at most %s", f.deadline, config.Duration(maxDeadline)))
-	}
-	return nil
+	return checkDeadline(f.deadline)
 }
 
 func (c *cli) salvage(ctx context.Context, f salvageFlags) error {

@@ -226,6 +226,12 @@ func (a *App) Fresh(ctx context.Context) error {
 	return err
 }
 
+// Previous goes back to the dataset before the last Fresh: its shuffle is still there. RDD jobs only.
+func (a *App) Previous(ctx context.Context) error {
+	_, err := a.whole(ctx, "previous", 0)
+	return err
+}
+
 // Change gives the application another job of the same kind: the next round makes its dataset.
 func (a *App) Change(ctx context.Context, job Job) error {
 	text, err := job.json()

@@ -69,11 +69,22 @@ class RDDJob:
         self.maps_run = sc.accumulator(0)
         self.cache_run = sc.accumulator(0)
         self.cache = None
+        self.data = self.want = self.before = None
+        self.newest = -1
         self.fresh()
+
+    def previous(self):
+        """Goes back to the dataset before, and keeps this one for the next time."""
+        now = self.shuffle, self.data, self.want
+        self.shuffle, self.data, self.want = self.before
+        self.before = now
+        return {}
 
     def fresh(self):
         """A new dataset: the next round runs its maps."""
-        self.shuffle += 1
+        self.before = self.shuffle, self.data, self.want
+        self.newest += 1
+        self.shuffle = self.newest
         job, shuffle, maps_run = self.job, self.shuffle, self.maps_run
 
         def run_map(m, _):

@@ -35,7 +35,8 @@ type Root struct {
 type Options struct {
 	App   string // the application whose outputs these are; local directories belong to one application
 	Roots []Root
-	Limit *Limit // shared by all stores of the agent; nil: one of its own
+	Leave map[string]bool // names of folders (blockmgr-<uuid>) that are not looked into; not changed any more
+	Limit *Limit          // shared by all stores of the agent; nil: one of its own
 	Log   *zap.Logger
 }
 
@@ -68,6 +69,7 @@ type Folder struct {
 // by many goroutines at once; scans run one after the other.
 type Store struct {
 	app    string
+	leave  map[string]bool
 	limit  *Limit
 	log    *zap.Logger
 	closed atomic.Bool
@@ -92,7 +94,7 @@ type Store struct {
 // It fails only if none can be opened; what is wrong with some is returned by every Scan, but once only
 // for a process that has ended: an ErrGone.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	s := &Store{app: o.App, limit: o.Limit, log: o.Log, seed: maphash.MakeSeed(), known: make(map[key]*output), pending: make(map[key]pending), buffer: make([]byte, indexBuffer)}
+	s := &Store{app: o.App, leave: o.Leave, limit: o.Limit, log: o.Log, seed: maphash.MakeSeed(), known: make(map[key]*output), pending: make(map[key]pending), buffer: make([]byte, indexBuffer)}
 	if s.limit == nil {
 		s.limit = NewLimit(0)
 	}

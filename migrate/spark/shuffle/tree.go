@@ -192,7 +192,7 @@ func (s *Store) findFolders(l *local) error {
 	}
 	l.refused = nil
 	return entries(l.fd, ".", func(entry string) bool {
-		if !isManagerName(entry) || had[entry] {
+		if !isManagerName(entry) || had[entry] || s.leave[entry] {
 			return true
 		}
 		if len(l.folders) >= maxFolders {

@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/providers/kube"
+)
+
+// estate is an executor in whose local dirs a dead one has left outputs.
+type estate struct {
+	*stage
+	app        *sparkApp
+	dead, heir *sparkExecutor
+	peer       *sparkExecutor
+}
+
+func newEstate(t *testing.T, outputs int) *estate {
+	t.Helper()
+	s := newStage(t)
+	app := s.app("app-1")
+	e := &estate{stage: s, app: app, dead: app.peer("4", home), heir: app.member("5", plain), peer: app.peer("9", "node-b")}
+	e.dead.unknown = true
+	e.dead.commits(1, outputs, 100)
+	e.dead.age(time.Hour)
+	return e
+}
+
+func (e *estate) adopt(change ...func(*AdoptRequest)) (*report.Report, error) {
+	e.t.Helper()
+	r := AdoptRequest{App: "app-1", Executor: "5", Deadline: time.Now().Add(10 * time.Second)}
+	for _, c := range change {
+		c(&r)
+	}
+	return e.agent().Adopt(e.t.Context(), r)
+}
+
+// linked are the names that the heir has beside its own.
+func (e *estate) linked() []string {
+	paths, _ := filepath.Glob(filepath.Join(e.files, e.heir.folder(), "*", "shuffle_*"))
+	for i, p := range paths {
+		paths[i] = filepath.Base(p)
+	}
+	return paths
+}
+
+func TestAdoptLinks(t *testing.T) {
+	e := newEstate(t, 3)
+	e.dead.commit(0, 4, 0)
+	e.dead.age(time.Hour)
+	rep, err := e.adopt()
+	must(t, err)
+	saved(t, rep, 4)
+	if got := e.linked(); len(got) != 7 {
+		t.Errorf("the executor has %v", got)
+	}
+	if e.heir.holds()+e.peer.holds() != 0 {
+		t.Error("something was uploaded")
+	}
+	for _, name := range []string{"shuffle_0_1_0", "shuffle_0_2_0", "shuffle_0_3_0"} {
+		e.inOrder("announced "+name+".data", "announced "+name+".index")
+	}
+	e.await("announced shuffle_0_4_0.index")
+	e.never("announced shuffle_0_4_0.data", "told", "ended")
+	if rep.Applications[0].Recompute.Known {
+		t.Error("costs are known that nobody has told")
+	}
+	if list, err := report.List(AdoptionState(e.cfg.State), 0); err != nil || len(list) != 1 {
+		t.Errorf("%d reports, %v", len(list), err)
+	}
+	rep, err = e.adopt() // as after a restart
+	must(t, err)
+	saved(t, rep, 4)
+}
+
+func TestAdoptUploads(t *testing.T) {
+	e := newEstate(t, 3)
+	e.cfg.Kubernetes.Volumes.Adopt = config.AdoptUpload
+	rep, err := e.adopt()
+	must(t, err)
+	saved(t, rep, 3)
+	if e.heir.holds() != 3 || e.peer.holds() != 0 || len(e.linked()) != 0 {
+		t.Errorf("%d and %d uploaded, linked %v", e.heir.holds(), e.peer.holds(), e.linked())
+	}
+}
+
+// TestAdoptLeavesTheLivingAlone: what an executor calls its own is not touched, and while one that shares the dirs does not say
+// what is its own, nothing is.
+func TestAdoptLeavesTheLivingAlone(t *testing.T) {
+	e := newEstate(t, 2)
+	other := e.app.member("6", plain)
+	other.commits(10, 3, 100)
+	e.heir.commits(20, 3, 100)
+	rep, err := e.adopt()
+	must(t, err)
+	saved(t, rep, 2)
+	e.never("announced shuffle_0_1"+"0", "announced shuffle_0_2"+"0")
+	other.set(func(x *sparkExecutor) { x.silent = true })
+	e.dead.commit(0, 3, 100)
+	if _, err := e.adopt(); !errors.Is(err, errSilent) {
+		t.Errorf("adopted though an executor did not say what is its own: %v", err)
+	}
+	e.never("announced shuffle_0_3_")
+}
+
+// TestAdoptNeedsTheDriver: an executor that the driver does not count on takes nothing.
+func TestAdoptNeedsTheDriver(t *testing.T) {
+	for name, spoil := range map[string]func(*sparkExecutor){
+		"not registered": func(x *sparkExecutor) { x.unknown = true },
+		"leaving":        func(x *sparkExecutor) { x.marked = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEstate(t, 2)
+			e.heir.set(spoil)
+			rep, err := e.adopt(func(r *AdoptRequest) { r.Deadline = time.Now().Add(2 * time.Second) })
+			must(t, err)
+			if rep.Outcome != report.None || !strings.Contains(rep.Applications[0].Error, "does not list the executor") {
+				t.Errorf("outcome %s: %s", rep.Outcome, rep.Applications[0].Error)
+			}
+			e.never("announced")
+			if got := e.linked(); len(got) > 0 {
+				t.Errorf("it has %v", got)
+			}
+		})
+	}
+}
+
+// TestAdoptAlone: the only executor that there is has nobody to say that it lives, but the REST server does.
+func TestAdoptAlone(t *testing.T) {
+	e := newEstate(t, 2)
+	e.peer.set(func(x *sparkExecutor) { x.unknown = true })
+	rep, err := e.adopt()
+	must(t, err)
+	saved(t, rep, 2)
+}
+
+func TestAdoptSkipsWhatIsBroken(t *testing.T) {
+	e := newEstate(t, 2)
+	index := filepath.Join(e.files, e.dead.folder(), "0c", "shuffle_0_2_0.index")
+	must(t, os.WriteFile(index, []byte("half"), 0o644))
+	rep, err := e.adopt()
+	must(t, err)
+	saved(t, rep, 1)
+	if len(rep.Skipped) != 1 || !strings.Contains(rep.Skipped[0].Reason, "index file has 4 bytes") {
+		t.Errorf("skipped: %+v", rep.Skipped)
+	}
+	for _, suffix := range []string{"index", "data"} {
+		must(t, os.Remove(filepath.Join(e.files, e.dead.folder(), "0c", "shuffle_0_1_0."+suffix)))
+	}
+	if _, err := e.adopt(); !errors.Is(err, ErrNothingLeft) || !strings.Contains(err.Error(), "index file has 4 bytes") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := e.adopt(func(r *AdoptRequest) { r.Executor = "77" }); !errors.Is(err, ErrNoExecutor) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAdoptDryRun(t *testing.T) {
+	e := newEstate(t, 2)
+	rep, err := e.adopt(func(r *AdoptRequest) { r.DryRun = true })
+	must(t, err)
+	if found, _, _ := rep.Total(); found.Outputs != 2 {
+		t.Errorf("found %d", found.Outputs)
+	}
+	e.never("announced")
+	if got := e.linked(); len(got) > 0 {
+		t.Errorf("the executor has %v", got)
+	}
+}
+
+func TestRecovers(t *testing.T) {
+	const reuse, plugin = "spark.kubernetes.driver.reusePersistentVolumeClaim", "spark.shuffle.sort.io.plugin.class"
+	const theirs = "org.apache.spark.shuffle.KubernetesLocalDiskShuffleDataIO"
+	for _, c := range []struct {
+		props map[string]string
+		want  bool
+	}{
+		{map[string]string{reuse: "true", plugin: theirs}, true},
+		{map[string]string{reuse: "false", plugin: theirs}, false},
+		{map[string]string{reuse: "true"}, false},
+		{map[string]string{plugin: theirs}, false},
+	} {
+		if got := recovers(c.props); got != c.want {
+			t.Errorf("%v: %v", c.props, got)
+		}
+	}
+}
+
+func TestDirsOn(t *testing.T) {
+	claims := []kube.ClaimMount{{Claim: "a", Path: "/data/x/y"}, {Claim: "b", Path: "/vol/"}}
+	got := dirsOn([]string{"/data/x/y", "/data/x/yz", "/vol/1/2", "/tmp", "/data/x"}, claims)
+	if want := []string{"/data/x/y", "/vol/1/2"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestRescueEndsAdoptions: what would have to leave at once is not adopted.
+func TestRescueEndsAdoptions(t *testing.T) {
+	d := newAdopter(&Agent{})
+	cancelled := make(chan struct{})
+	end, ok := d.begin(func() { close(cancelled) })
+	if !ok {
+		t.Fatal("not begun")
+	}
+	d.rescuing(true)
+	<-cancelled
+	end()
+	if _, ok := d.begin(func() {}); ok {
+		t.Error("begun while the node is rescued")
+	}
+	d.rescuing(false)
+	if _, ok := d.begin(func() {}); !ok {
+		t.Error("not begun afterwards")
+	}
+}
