@@ -138,7 +138,9 @@ func (k *apiServer) answer(r *http.Request, body []byte) (int, doc) {
 	_ = json.Unmarshal(body, &in)
 	switch {
 	case r.Method == http.MethodGet && (r.URL.Path == "/api/v1/nodes" || r.URL.Path == "/api/v1/pods"):
-		return http.StatusOK, k.list(r.URL.Path)
+		return http.StatusOK, k.list(r)
+	case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/pods"):
+		return http.StatusOK, k.table()
 	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/events"):
 		name := in["metadata"].(map[string]any)["name"]
 		if slices.ContainsFunc(k.events, func(e doc) bool { return e["metadata"].(map[string]any)["name"] == name }) {
@@ -156,14 +158,30 @@ func (k *apiServer) answer(r *http.Request, body []byte) (int, doc) {
 	return http.StatusOK, o
 }
 
-func (k *apiServer) list(path string) doc {
+// list is what a selector of a field picks of a kind.
+func (k *apiServer) list(r *http.Request) doc {
 	items := []doc{}
+	field, value, _ := strings.Cut(r.URL.Query().Get("fieldSelector"), "=")
 	for at, o := range k.objects {
-		if path == "/api/v1/nodes" && strings.HasPrefix(at, path) || path == "/api/v1/pods" && strings.Contains(at, "/pods/") && o["spec"] != nil {
+		spec, _ := o["spec"].(doc)
+		switch {
+		case field == "metadata.name" && at == "/api/v1/nodes/"+value,
+			field == "spec.nodeName" && strings.Contains(at, "/pods/") && spec["nodeName"] == value:
 			items = append(items, o)
 		}
 	}
 	return doc{"kind": "List", "metadata": doc{"resourceVersion": "3"}, "items": items}
+}
+
+// table prints the executors' pods of a namespace.
+func (k *apiServer) table() doc {
+	rows := []doc{}
+	for at, o := range k.objects {
+		if labels, _ := o["metadata"].(doc)["labels"].(doc); strings.Contains(at, "/pods/") && labels["spark-role"] == "executor" {
+			rows = append(rows, doc{"cells": []any{at, o["status"].(doc)["podIP"], o["spec"].(doc)["nodeName"]}})
+		}
+	}
+	return doc{"kind": "Table", "columnDefinitions": []doc{{"name": "Name"}, {"name": "IP"}, {"name": "Node"}}, "rows": rows}
 }
 
 // merge is a JSON merge patch (RFC 7386).

@@ -207,15 +207,14 @@ func outlives(s kube.NodeState, now time.Time, standing func() bool) bool {
 	return now.Sub(m.Deadline) > outlived && !standing()
 }
 
-// errNoNode is what is known before the API server's first answer.
-var errNoNode = errors.New("this node's object is not known")
-
-// write brings the mark to the node, on the state that the watch has; on a newer one when that has changed.
+// write brings the mark to the node, on the state that the watch has; on a newer one when that has changed. What is to be taken
+// back the watch may not have shown yet.
 func (c *Client) write(ctx context.Context, m *kube.Mark) error {
 	ctx, cancel := context.WithTimeout(ctx, patchTimeout)
 	defer cancel()
 	s, known := c.o.Node.State()
-	err := errNoNode
+	known = known && m != nil
+	var err error
 	for range patchConflicts {
 		if !known {
 			if s, err = c.cluster.Read(ctx, c.o.Name, true); err != nil {

@@ -1,0 +1,264 @@
+//go:build integration
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/agent/status"
+	"github.com/lifeboat/lifeboat/integration/lab"
+	"github.com/lifeboat/lifeboat/providers/kube"
+)
+
+// emptying is a job with executors on both nodes, and its driver on node-b: all that is taken is node-a's.
+type emptying struct {
+	*Job
+	t         *testing.T
+	executors int
+}
+
+const (
+	emptied = "node-a"
+	other   = "node-b"
+)
+
+// newEmptying starts an agent on each node, and a job whose executors come and go as the driver likes.
+func newEmptying(t *testing.T, o JobOptions) *emptying {
+	t.Helper()
+	return newEmptyingWith(t, AgentOptions{}, o)
+}
+
+func newEmptyingWith(t *testing.T, agent AgentOptions, o JobOptions) *emptying {
+	t.Helper()
+	ctx := t.Context()
+	must(t, shared.InstallAgent(ctx, agent))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(shared.AgentLogs(120))
+		}
+		must(t, shared.UninstallAgent(context.WithoutCancel(ctx)))
+	})
+	o.Node, o.Executors = other, 4
+	conf := map[string]string{
+		"spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+		"spark.dynamicAllocation.minExecutors": "4", "spark.dynamicAllocation.maxExecutors": "4", "spark.dynamicAllocation.initialExecutors": "4",
+	}
+	maps.Copy(conf, o.Conf)
+	o.Conf = conf
+	job, err := shared.Job(ctx, o)
+	if job != nil {
+		t.Cleanup(func() { _ = job.Stop(context.WithoutCancel(ctx)) })
+	}
+	must(t, err)
+	return &emptying{Job: job, t: t, executors: 4}
+}
+
+// here are the executors on node-a.
+func (e *emptying) here() (some []Pod) {
+	e.t.Helper()
+	pods, err := e.Executors(e.t.Context())
+	must(e.t, err)
+	for _, p := range pods {
+		if p.Node == emptied {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+// scenario does something to node-a while it holds a part of a shuffle, and gives the node back at the end.
+func (e *emptying) scenario(name string, what func(t *testing.T)) {
+	e.t.Run(name, func(t *testing.T) {
+		outer := e.t
+		e.t = t
+		defer func() { e.t = outer }()
+		e.settle()
+		fresh, err := e.Fresh(t.Context())
+		must(t, err)
+		if fresh.MapTasks == 0 {
+			t.Fatal("no map task has run")
+		}
+		t.Cleanup(func() { giveBack(t, emptied) })
+		what(t)
+	})
+}
+
+// settle waits until all executors are there, on both nodes.
+func (e *emptying) settle() {
+	e.t.Helper()
+	must(e.t, lab.Until(e.t.Context(), "executors are on both nodes", func(ctx context.Context) (bool, error) {
+		pods, err := e.Executors(ctx)
+		if err != nil || len(pods) != e.executors {
+			return false, err
+		}
+		if _, registered, err := e.Events(ctx); err != nil || registered != e.executors {
+			return false, err
+		}
+		var there []Pod
+		for _, p := range pods {
+			if p.Node == other {
+				there = append(there, p)
+			}
+		}
+		if len(there) <= e.executors/2 {
+			return true, nil
+		}
+		_, err = shared.Kubectl(ctx, "-n", e.Namespace, "delete", "pod", there[len(there)-1].Name, "--grace-period=1", "--wait=false")
+		return false, err
+	}))
+}
+
+// giveBack makes a node as it was: whoever has emptied it would do so.
+func giveBack(t *testing.T, node string) {
+	t.Helper()
+	must(t, shared.Do(context.Background(), http.MethodPatch, "/api/v1/nodes/"+node, object{
+		"metadata": object{"annotations": object{kube.OwnMark: nil}}, "spec": object{"unschedulable": nil, "taints": nil},
+	}, nil))
+}
+
+// nothingLost reads the shuffle: from elsewhere than node-a, and with nothing computed again.
+func (e *emptying) nothingLost() {
+	e.t.Helper()
+	round, err := e.Round(e.t.Context())
+	must(e.t, err)
+	e.t.Logf("next round: %v", round)
+	if round.MapTasks != 0 || round.FetchFailures != 0 {
+		e.t.Errorf("%d map tasks ran again, %d fetches failed", round.MapTasks, round.FetchFailures)
+	}
+	must(e.t, e.Alive(e.t.Context()))
+}
+
+// rescued waits for the next report of node-a's agent, of which everything must be saved.
+func (e *emptying) rescued(before []*report.Report) *report.Report {
+	e.t.Helper()
+	r, err := shared.Report(e.t.Context(), emptied, before...)
+	must(e.t, err)
+	found, saved, _ := r.Total()
+	e.t.Logf("report %s: %s (%s), %s, %d of %d outputs, %.1f s, %.1f s left", r.ID, r.Notice.Kind, r.Notice.Source, r.Outcome, saved.Outputs, found.Outputs,
+		r.Ended.Sub(r.Began).Seconds(), r.SecondsLeft)
+	for _, a := range r.Applications {
+		for _, x := range a.Executors {
+			e.t.Logf("executor %s: told by %s, ended by %s after %.1f s", x.ID, x.Trigger, x.EndedBy, x.EndedAfterSeconds)
+		}
+	}
+	if r.Outcome != report.All {
+		e.t.Errorf("outcome %s: %+v", r.Outcome, r)
+	}
+	return r
+}
+
+func (e *emptying) reports() []*report.Report {
+	e.t.Helper()
+	all, err := shared.Reports(emptied)
+	must(e.t, err)
+	return all
+}
+
+// agentStatus is what the agent of a node says of itself.
+func agentStatus(t *testing.T, node string) (s status.Status) {
+	t.Helper()
+	resp, err := shared.Node(node).HTTP().Get("http://127.0.0.1:9420/status")
+	must(t, err)
+	defer resp.Body.Close()
+	must(t, json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s))
+	return s
+}
+
+// taints puts a taint on node-a as somebody does who is about to remove it.
+func taints(t *testing.T, key, value string) {
+	t.Helper()
+	_, err := shared.Kubectl(t.Context(), "taint", "node", emptied, fmt.Sprintf("%s=%s:NoSchedule", key, value))
+	must(t, err)
+}
+
+// drains empties node-a with kubectl drain, and returns when that has ended.
+func drains(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	_, err := shared.Kubectl(t.Context(), "drain", emptied, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
+	must(t, err)
+	t.Logf("kubectl drain took %v", time.Since(begin).Round(100*time.Millisecond))
+}
+
+// TestDrain empties a node in all the ways in which others do it. Nothing is computed again, and nobody waits for long.
+func TestDrain(t *testing.T) {
+	e := newEmptying(t, JobOptions{Name: "drain", MapTime: 100 * time.Millisecond})
+	e.scenario("cordon alone", func(t *testing.T) {
+		before, executors := e.reports(), e.here()
+		_, err := shared.Kubectl(t.Context(), "cordon", emptied)
+		must(t, err)
+		must(t, lab.Until(t.Context(), "the agent has heard of the cordon", func(context.Context) (bool, error) {
+			for _, n := range agentStatus(t, emptied).Notices {
+				if n.Kind == "cordon" && n.LeadsTo == "mirrored" {
+					return true, nil
+				}
+			}
+			return false, nil
+		}))
+		e.nothingLost()
+		if now := e.here(); len(now) != len(executors) || len(e.reports()) != len(before) {
+			t.Errorf("%d executors of %d are left, and there are %d reports, not %d", len(now), len(executors), len(e.reports()), len(before))
+		}
+	})
+	e.scenario("one executor's pod is deleted", func(t *testing.T) {
+		before, victim := e.reports(), e.here()[0]
+		begin := time.Now()
+		_, err := shared.Kubectl(t.Context(), "-n", e.Namespace, "delete", "pod", victim.Name)
+		must(t, err)
+		t.Logf("the pod was gone after %v", time.Since(begin).Round(100*time.Millisecond))
+		r := e.rescued(before)
+		if x := r.Applications[0].Executors; len(x) != 1 || x[0].ID != victim.Executor || x[0].Trigger != "hook" {
+			t.Errorf("executors of the report: %+v", x)
+		}
+		e.nothingLost()
+	})
+	e.scenario("kubectl drain", func(t *testing.T) {
+		before := e.reports()
+		drains(t)
+		e.rescued(before)
+		e.nothingLost()
+		if left := e.here(); len(left) > 0 {
+			t.Errorf("still here: %+v", left)
+		}
+	})
+	for name, key := range map[string]string{"cluster autoscaler": "ToBeDeletedByClusterAutoscaler", "Karpenter": "karpenter.sh/disrupted"} {
+		e.scenario(name, func(t *testing.T) {
+			before := e.reports()
+			value := ""
+			if name == "cluster autoscaler" {
+				value = strconv.FormatInt(time.Now().Unix(), 10)
+			}
+			taints(t, key, value)
+			r := e.rescued(before)
+			for _, x := range r.Applications[0].Executors {
+				if x.EndedBy != "pod deleted" {
+					t.Errorf("executor %s was ended by: %s", x.ID, x.EndedBy)
+				}
+			}
+			e.nothingLost()
+			must(t, e.WaitExecutors(t.Context(), e.executors))
+			if left := e.here(); len(left) > 0 {
+				t.Errorf("replacements were scheduled here: %+v", left)
+			}
+		})
+	}
+	e.scenario("kubectl drain while our own rescue runs", func(t *testing.T) {
+		before := e.reports()
+		taints(t, "karpenter.sh/disrupted", "")
+		must(t, lab.Until(t.Context(), "the rescue runs", func(context.Context) (bool, error) {
+			return agentStatus(t, emptied).Rescue != nil || len(e.reports()) > len(before), nil
+		}))
+		drains(t)
+		e.rescued(before)
+		e.nothingLost()
+	})
+}
