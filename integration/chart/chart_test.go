@@ -30,7 +30,6 @@ var everything = node{
 		"prometheusRule": node{"enabled": true},
 	},
 	"serviceAccount":    node{"annotations": node{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/lifeboat"}},
-	"rbac":              node{"ownNodeOnly": true},
 	"securityContext":   node{"seLinuxOptions": node{"type": "super_t"}, "appArmorProfile": node{"type": "Unconfined"}},
 	"podAnnotations":    node{"a/b": "c"},
 	"podLabels":         node{"azure.workload.identity/use": "true"},
@@ -42,7 +41,9 @@ var everything = node{
 		"objects":   node{"path": "s3a://b/p", "pathStyle": true},
 		"migrate":   node{"maxPinned": 2000000},
 		"shutdown":  node{"grace": "4m10.5s"},
+		"survivor":  node{"nodes": "pool=spark"},
 	},
+	"survivor": node{"enabled": true},
 }
 
 // valueSets are the ways in which the chart is installed.
@@ -61,7 +62,7 @@ func valueSets() map[string]node {
 		}}}}},
 		"everything": everything,
 		"minimal": {
-			"serviceAccount": node{"create": false, "name": "mine"}, "rbac": node{"create": false}, "resourceQuota": node{"create": false},
+			"serviceAccount": node{"create": false, "name": "mine"}, "rbac": node{"create": false, "ownNodeOnly": false}, "resourceQuota": node{"create": false},
 			"priorityClassName": "", "resources": nil, "config": node{"kubernetes": node{"volumes": node{"adopt": "off"}}},
 		},
 		"user of Spark":         {"securityContext": node{"runAsUser": 185}},
@@ -203,6 +204,28 @@ func TestRoleIsWhatTheAgentNeeds(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("the role allows %v\nthe agent needs %v", got, want)
+	}
+}
+
+// TestHeldToTheirNodes: by a policy where the API server knows the node that a token was made for, unless it is said otherwise.
+func TestHeldToTheirNodes(t *testing.T) {
+	for _, tt := range []struct {
+		kube     string
+		only     any
+		policies int
+	}{{"1.35.4", nil, 1}, {"1.32.0", "auto", 1}, {"1.31.9", nil, 0}, {"1.31.9", true, 1}, {"1.35.4", false, 0}} {
+		values := node{}
+		if tt.only != nil {
+			values["rbac"] = node{"ownNodeOnly": tt.only}
+		}
+		manifest, err := renderer.Manifests(t.Context(), Release{Kube: tt.kube, Values: values})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := objects(t, manifest)
+		if n, m := len(all["ValidatingAdmissionPolicy"]), len(all["ValidatingAdmissionPolicyBinding"]); n != tt.policies || m != n {
+			t.Errorf("Kubernetes %s, ownNodeOnly %v: %d policies, %d bindings", tt.kube, tt.only, n, m)
+		}
 	}
 }
 

@@ -3,13 +3,15 @@
 package kubernetes
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
+	hand "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/integration/chart"
 	"github.com/lifeboat/lifeboat/integration/kubelab"
 	"github.com/lifeboat/lifeboat/providers/kube"
@@ -28,7 +30,18 @@ var collections = map[string]string{
 	"ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
 }
 
-// install makes the chart's objects; the API server refuses what it does not know.
+var once sync.Once // the chart is installed for all tests of this file
+
+// installed waits until the chart's objects are there and the policy is in force. The API server refuses what it does not know.
+func installed(t *testing.T) {
+	t.Helper()
+	once.Do(func() { install(t, shared, map[string]any{"metrics": map[string]any{"enabled": true}}) })
+	own, other := newMachine(t, shared), newMachine(t, shared)
+	agent := agentOn(t, own)
+	until(t, "the policy is in force", func() bool { return errors.Is(agent.Do(t.Context(), mark(other.path())), kube.ErrForbidden) })
+	must(t, agent.Do(t.Context(), mark(own.path())))
+}
+
 func install(t *testing.T, c *kubelab.Cluster, values map[string]any) {
 	t.Helper()
 	helm, err := chart.New(t.Context(), os.Stderr)
@@ -73,6 +86,39 @@ func agentOn(t *testing.T, m *machine) *kube.Cluster {
 	return cluster
 }
 
+// TestAgentWorksWithinItsRights: with the chart's role and policy an agent does all that a rescue does at the API server.
+func TestAgentWorksWithinItsRights(t *testing.T) {
+	installed(t)
+	own, other := newMachine(t, shared), newMachine(t, shared)
+	app := "spark-rights-" + own.name
+	driver, uid := other.sparkPod(object{"spark-role": "driver"}, nil, "10.9.5.1")
+	own.sparkPod(executorLabels(app), object{"apiVersion": "v1", "kind": "Pod", "name": driver, "uid": uid, "controller": true}, "10.9.5.2")
+	claim := own.boundClaim(app)
+	h := newHandOf(t, kube.Options{Cluster: agentOn(t, own), Node: own.name, Retry: 100 * time.Millisecond}, nil)
+	h.until("the pod is known", func() bool { return len(h.Executors()) == 1 })
+	pod := h.Executors()[0]
+
+	h.Begin(soon)
+	must(t, h.AwaitMark(t.Context()))
+	about := []hand.Object{hand.PodObject(pod), hand.DriverObject(pod), h.NodeObject()}
+	h.Tell("r1", hand.Began, "it begins", about...)
+	h.NoteRescue("r1", about[1:]...)
+	must(t, h.MarkClaim(own.mark(claim, app, kube.OwnerRef{Kind: "Pod", Name: driver, UID: uid}))(t.Context()))
+	must(t, h.EndPod(t.Context(), pod, "r1"))
+	h.Ended(soon)
+	must(t, h.AwaitMark(t.Context()))
+	h.until("all is said", func() bool { waiting, _ := h.Unsaid("r1"); return len(waiting) == 0 })
+	if _, failed := h.Unsaid("r1"); len(failed) > 0 {
+		t.Errorf("refused: %q", failed)
+	}
+	h.Withdrawn()
+	must(t, h.AwaitMark(t.Context()))
+	h.until("the claim is shown again", func() bool { return own.claim(claim).Metadata.Labels[kube.LabelApp] == app })
+	if n := own.read(); n.Spec.Unschedulable || n.Metadata.Annotations[kube.LastRescue] != "r1" {
+		t.Errorf("the node: %+v", n)
+	}
+}
+
 // deed is something that an agent tries.
 type deed struct {
 	what    string
@@ -80,15 +126,13 @@ type deed struct {
 	allowed bool
 }
 
-func (d deed) try(ctx context.Context, agent *kube.Cluster) error { return agent.Do(ctx, d.request) }
-
 func mark(path string) kube.Request {
 	return kube.Request{Method: http.MethodPatch, Path: path, Patch: kube.MergePatch, In: object{"metadata": object{"annotations": object{"lifeboat.dev/rescue": "r"}}}}
 }
 
-// TestChartHoldsAgentsToTheirNodes: with the chart's role and rbac.ownNodeOnly, on a real API server.
+// TestChartHoldsAgentsToTheirNodes: with the chart's role and policy, on a real API server.
 func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
-	install(t, shared, map[string]any{"rbac": map[string]any{"ownNodeOnly": true}, "metrics": map[string]any{"enabled": true}})
+	installed(t)
 	own, other := newMachine(t, shared), newMachine(t, shared)
 	agent := agentOn(t, own)
 	const claims = "/api/v1/namespaces/" + namespace + "/persistentvolumeclaims"
@@ -101,10 +145,8 @@ func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
 	remove := func(pod string) kube.Request { return kube.Request{Method: http.MethodDelete, Path: podPath(pod)} }
 	get := func(path string) kube.Request { return kube.Request{Method: http.MethodGet, Path: path} }
 
-	refused := deed{"mark another node", mark(other.path()), false}
-	until(t, "the policy is in force", func() bool { return errors.Is(refused.try(t.Context(), agent), kube.ErrForbidden) })
 	for _, d := range []deed{
-		refused,
+		{"mark another node", mark(other.path()), false},
 		{"mark its own node", mark(own.path()), true},
 		{"list pods of all namespaces", get("/api/v1/pods"), true},
 		{"read a driver elsewhere", get(podPath(far)), true},
@@ -121,7 +163,7 @@ func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
 		{"write a pod's status", mark(podPath(far) + "/status"), false},
 		{"evict", kube.Request{Method: http.MethodPost, Path: podPath(far) + "/eviction", In: object{}}, false},
 	} {
-		err := d.try(t.Context(), agent)
+		err := agent.Do(t.Context(), d.request)
 		if d.allowed && err != nil || !d.allowed && !errors.Is(err, kube.ErrForbidden) {
 			t.Errorf("%s: %v", d.what, err)
 		}
