@@ -92,8 +92,8 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	return c, nil
 }
 
-// folders is where clusters are that end with their test run.
-func folders() string { return filepath.Join(os.TempDir(), "lifeboat-cluster-") }
+// temporary is how the folders of clusters begin that end with their test run.
+func temporary() string { return filepath.Join(os.TempDir(), "lifeboat-cluster-") }
 
 // place says what lies where in the folder.
 func (c *Cluster) place() {
@@ -112,7 +112,7 @@ func (c *Cluster) claim(ctx context.Context) (err error) {
 		if err := os.MkdirAll(c.Folder, 0o755); err != nil {
 			return err
 		}
-	} else if c.Folder, err = os.MkdirTemp(filepath.Dir(folders()), filepath.Base(folders())+"*"); err != nil {
+	} else if c.Folder, err = os.MkdirTemp("", filepath.Base(temporary())+"*"); err != nil {
 		return err
 	}
 	if c.owner, err = lockFile(ctx, c.path("owner")); err != nil {
@@ -379,23 +379,33 @@ func removeFolder(folder string) error {
 	return errors.Join(append(errs, os.RemoveAll(folder))...)
 }
 
-// removeLeftovers removes the clusters whose processes have ended: the lock on their folder is free.
+// removeLeftovers removes the clusters whose programs have ended.
 func removeLeftovers(log io.Writer) error {
-	found, err := filepath.Glob(folders() + "*")
-	if err != nil {
-		return err
+	found, err := removable()
+	for _, folder := range found {
+		fmt.Fprintf(log, "[cluster] removing what an earlier run has left: %s\n", folder)
+		err = errors.Join(err, removeFolder(folder))
 	}
-	var errs []error
+	return err
+}
+
+// removable are the folders of clusters whose programs have ended: the lock on the folder is free.
+func removable() (folders []string, err error) {
+	found, err := filepath.Glob(temporary() + "*")
+	if err != nil {
+		return nil, err
+	}
 	for _, folder := range found {
 		f, err := os.Open(filepath.Join(folder, "owner"))
 		if err != nil {
 			continue // it is being made
 		}
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			fmt.Fprintf(log, "[cluster] removing what an earlier run has left: %s\n", folder)
-			errs = append(errs, removeFolder(folder))
+			folders = append(folders, folder)
 		}
-		errs = append(errs, f.Close())
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
 	}
-	return errors.Join(errs...)
+	return folders, nil
 }

@@ -3,6 +3,13 @@
 package cluster
 
 import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -61,5 +68,42 @@ func TestJob(t *testing.T) {
 				t.Errorf("executors on nodes: %v", on)
 			}
 		})
+	}
+}
+
+// TestAbandonedCluster starts a second cluster beside this one in a program that is killed: the next start leaves nothing of it.
+func TestAbandonedCluster(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), abandoned+"=1", Variable+"=")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	folder, err := bufio.NewReader(out).ReadString('\n')
+	must(t, err)
+	folder = strings.TrimSpace(folder)
+	if left, err := removable(); err != nil || slices.Contains(left, folder) {
+		t.Errorf("a cluster whose program lives counts as left behind: %v, %v", left, err)
+	}
+	must(t, cmd.Process.Kill())
+	if err := cmd.Wait(); err == nil {
+		t.Error("the program ended by itself")
+	}
+	must(t, removeLeftovers(os.Stderr))
+	if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", folder, err)
+	}
+	for _, h := range hierarchies() {
+		if left, _ := filepath.Glob(filepath.Join(h, filepath.Base(folder)+"*")); len(left) != 0 {
+			t.Errorf("control groups are still there: %v", left)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	if strings.Contains(string(mounts), folder) {
+		t.Error("something is still mounted in " + folder)
+	}
+	if _, err := shared.Kubectl(t.Context(), "get", "nodes"); err != nil {
+		t.Errorf("the other cluster: %v", err)
 	}
 }

@@ -91,12 +91,18 @@ func hierarchies() []string {
 	return found
 }
 
-// makeCgroup makes a group for the pods of a node. In version 1 a new group has no processors and no memory of its own.
+// makeCgroup makes a group for the pods of a node. In version 1 a new group has no processors and no memory of its own; in version 2
+// the groups above say what those below may limit.
 func makeCgroup(name string) error {
 	for _, h := range hierarchies() {
 		dir := filepath.Join(h, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
+		}
+		if h == cgroups {
+			if err := delegate(h, dir); err != nil {
+				return err
+			}
 		}
 		if filepath.Base(h) != "cpuset" {
 			continue
@@ -109,6 +115,16 @@ func makeCgroup(name string) error {
 			if err := os.WriteFile(filepath.Join(dir, f), all, 0o644); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// delegate lets groups below these limit what the kubelet limits.
+func delegate(groups ...string) error {
+	for _, g := range groups {
+		if err := os.WriteFile(filepath.Join(g, "cgroup.subtree_control"), []byte("+cpu +cpuset +memory +io +pids"), 0o644); err != nil {
+			return fmt.Errorf("control groups of version 2: %w", err)
 		}
 	}
 	return nil

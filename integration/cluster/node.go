@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/lifeboat/lifeboat/integration/kubelab"
@@ -183,7 +182,11 @@ func (n *Node) boot() (err error) {
 	if err := makeCgroup(n.cgroup()); err != nil {
 		return err
 	}
-	if err := os.WriteFile(n.path("boot_id"), []byte(uuid.NewString()+"\n"), 0o644); err != nil {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/uuid") // another one at each reading
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(n.path("boot_id"), boot, 0o644); err != nil {
 		return err
 	}
 	env := append(containerEnv(n.c.parts.containers),

@@ -35,8 +35,12 @@ func imageStore(ctx context.Context, p parts, versions []string, log io.Writer) 
 		return "", err
 	}
 	defer lock.Close()
-	if _, err := os.Stat(folder); err == nil {
+	now := time.Now()
+	if err := os.Chtimes(folder, now, now); err == nil {
 		return folder, nil
+	}
+	if err := removeUnused(cache, now.Add(-storeKept)); err != nil {
+		return "", err
 	}
 	work, err := os.MkdirTemp(cache, ".images-")
 	if err != nil {
@@ -49,6 +53,24 @@ func imageStore(ctx context.Context, p parts, versions []string, log io.Writer) 
 	}
 	fmt.Fprintf(log, "[cluster] images of Spark %s are there after %v\n", strings.Join(versions, ", "), time.Since(begin).Round(time.Second))
 	return folder, os.Rename(filepath.Join(work, "root"), folder)
+}
+
+// storeKept is how long a store stays in the cache after its last use: two gigabytes.
+const storeKept = 3 * 24 * time.Hour
+
+// removeUnused removes the stores that nobody has used since a time. The caller holds their lock.
+func removeUnused(cache string, since time.Time) error {
+	found, err := filepath.Glob(filepath.Join(cache, "images-*"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, folder := range found {
+		if info, err := os.Stat(folder); err == nil && info.ModTime().Before(since) {
+			errs = append(errs, os.RemoveAll(folder))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // lockFile waits until nobody else holds the lock; closing it lets it go.

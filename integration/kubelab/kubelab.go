@@ -1,5 +1,5 @@
 // Package kubelab runs a real Kubernetes control plane on this machine for the integration tests: etcd and the API server
-// on loopback addresses, with certificates and a folder of their own. It stands where the cluster stands, outside the
+// on loopback addresses or in a network of their own, with certificates and a folder of their own. It stands where the cluster stands, outside the
 // way of a rescue.
 package kubelab
 
