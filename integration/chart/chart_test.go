@@ -17,6 +17,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/kube"
+	notices "github.com/lifeboat/lifeboat/providers/kube"
 )
 
 // everything switches on all that the chart can make.
@@ -30,7 +31,7 @@ var everything = node{
 		"prometheusRule": node{"enabled": true},
 	},
 	"serviceAccount":    node{"annotations": node{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/lifeboat"}},
-	"securityContext":   node{"seLinuxOptions": node{"type": "super_t"}, "appArmorProfile": node{"type": "Unconfined"}},
+	"securityContext":   node{"seccompProfile": node{"type": "Localhost", "localhostProfile": "lifeboat.json"}, "seLinuxOptions": node{"type": "super_t"}, "appArmorProfile": node{"type": "Unconfined"}},
 	"podAnnotations":    node{"a/b": "c"},
 	"podLabels":         node{"azure.workload.identity/use": "true"},
 	"extraEnv":          []any{node{"name": "AWS_REGION", "value": "eu-central-1"}},
@@ -314,11 +315,14 @@ func TestStays(t *testing.T) {
 		t.Errorf("defaults: %v", got)
 	}
 	list := at(t, pod(t, node{"nodes": node{"tolerateAll": false}}), "tolerations").([]any)
-	for _, key := range []string{
-		"lifeboat.dev/rescue", "node.kubernetes.io/unschedulable", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable",
-		"node.kubernetes.io/out-of-service", "ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "kubernetes.azure.com/scalesetpriority",
-		"cloud.google.com/gke-spot",
-	} {
+	keys := []string{
+		notices.OwnTaint, "node.kubernetes.io/unschedulable", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable",
+		"node.kubernetes.io/out-of-service", "kubernetes.azure.com/scalesetpriority", "cloud.google.com/gke-spot",
+	}
+	for _, taint := range notices.DisruptionTaints() {
+		keys = append(keys, taint.Key)
+	}
+	for _, key := range keys {
 		if !slices.ContainsFunc(list, func(v any) bool { return reflect.DeepEqual(v, node{"key": key, "operator": "Exists"}) }) {
 			t.Errorf("%s is not tolerated: %v", key, list)
 		}

@@ -17,7 +17,7 @@ aks:
 karpenter:
   terms:
     - matchExpressions: [{key: karpenter.sh/capacity-type, operator: In, values: [spot]}]
-  taints: [karpenter.sh/disrupted, karpenter.sh/disruption, karpenter.sh/capacity-type]
+  taints: [karpenter.sh/capacity-type]
 {{- end -}}
 
 {{- define "lifeboat.affinity" -}}
@@ -47,7 +47,11 @@ nodeAffinity:
 {{- $keys := list "lifeboat.dev/rescue" "node.kubernetes.io/unschedulable" "node.kubernetes.io/not-ready"
   "node.kubernetes.io/unreachable" "node.kubernetes.io/network-unavailable" "node.kubernetes.io/disk-pressure"
   "node.kubernetes.io/memory-pressure" "node.kubernetes.io/pid-pressure" "node.kubernetes.io/out-of-service"
-  "node.cloudprovider.kubernetes.io/shutdown" "ToBeDeletedByClusterAutoscaler" "DeletionCandidateOfClusterAutoscaler" -}}
+  "node.cloudprovider.kubernetes.io/shutdown" "ToBeDeletedByClusterAutoscaler" "DeletionCandidateOfClusterAutoscaler"
+  "karpenter.sh/disrupted" "karpenter.sh/disruption" "cloud.google.com/impending-node-termination"
+  "aws-node-termination-handler/spot-itn" "aws-node-termination-handler/asg-lifecycle-termination"
+  "aws-node-termination-handler/scheduled-maintenance" "aws-node-termination-handler/rebalance-recommendation"
+  "remediator.kubernetes.azure.com/unschedulable" "aks-node-termination-handler/preempt" -}}
 {{- range .Values.nodes.presets -}}
 {{- if ne . "any" -}}
 {{- $keys = concat $keys (get $presets .).taints -}}
