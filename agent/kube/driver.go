@@ -36,17 +36,19 @@ func (c *Client) followDrivers(ctx context.Context) {
 	pauses.Reset()
 	for ctx.Err() == nil {
 		changed := c.o.Pods.Changed()
-		var again <-chan time.Time
+		again := time.Hour
 		if c.learnDrivers(ctx) {
 			pauses.Reset()
-		} else { // pods may change often meanwhile
-			again, changed = time.After(pauses.NextBackOff()), nil
+		} else {
+			again = pauses.NextBackOff()
 		}
+		timer := time.NewTimer(again)
 		select {
 		case <-ctx.Done():
 		case <-changed:
-		case <-again:
+		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 

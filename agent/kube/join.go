@@ -13,20 +13,22 @@ import (
 	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
-// PodOf is the pod that an executor's process runs in: the one whose uid is in the process's control group, or else the only
-// one with its labels. It asks nobody.
+// PodOf is the pod that an executor's process runs in: the one whose uid is in the process's control group. Only where no pod is
+// named there (the process has gone, or the file looks like none that is known) it is the only one with the executor's labels: any
+// pod can run a process that looks like somebody else's executor. It asks nobody.
 func (c *Client) PodOf(e executor.Executor) (kube.Pod, bool) {
 	if c == nil {
 		return kube.Pod{}, false
 	}
-	pods := c.o.Pods.Executors()
-	for _, uid := range podUIDs(c.cgroup(e.PID)) {
+	is := func(p kube.Pod) bool { return p.App == e.App && p.Executor == e.ID }
+	pods, uids := c.o.Pods.Executors(), podUIDs(c.cgroup(e.PID))
+	for _, uid := range uids {
 		if i := slices.IndexFunc(pods, func(p kube.Pod) bool { return p.UID == uid }); i >= 0 {
-			return pods[i], pods[i].App == e.App
+			return pods[i], is(pods[i])
 		}
 	}
-	same := slices.DeleteFunc(pods, func(p kube.Pod) bool { return p.App != e.App || p.Executor != e.ID || p.Over() })
-	if len(same) != 1 {
+	same := slices.DeleteFunc(pods, func(p kube.Pod) bool { return !is(p) || p.Over() })
+	if len(uids) > 0 || len(same) != 1 {
 		return kube.Pod{}, false
 	}
 	return same[0], true

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"github.com/lifeboat/lifeboat/agent/config"
 	hand "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/integration/lab"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/providers"
 	"github.com/lifeboat/lifeboat/providers/kube"
 )
@@ -27,6 +30,7 @@ type agentHand struct {
 	t    *testing.T
 	node *kube.Node
 	pods *kube.Pods
+	proc string // its /proc
 	stop func()
 }
 
@@ -42,9 +46,10 @@ func newHandOf(t *testing.T, o kube.Options, standing func() bool) *agentHand {
 	must(t, err)
 	pods, err := kube.NewPods(o)
 	must(t, err)
-	h := &agentHand{t: t, node: node, pods: pods, Client: hand.New(hand.Options{
-		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: config.Default().Kubernetes, Standing: standing,
-	})}
+	h := &agentHand{t: t, node: node, pods: pods, proc: t.TempDir()}
+	h.Client = hand.New(hand.Options{
+		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: config.Default().Kubernetes, Standing: standing, Proc: h.proc,
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	notices := make(chan providers.Notice)
 	var all sync.WaitGroup
@@ -322,6 +327,44 @@ func TestPodIsDeletedAsOurOwn(t *testing.T) {
 	m.remove(name, 0)
 	h.until("the pod has gone", func() bool { return len(h.Executors()) == 0 })
 	must(t, h.EndPod(t.Context(), pod, "r1"))
+}
+
+// TestPodOfAnExecutor is known by its control group. A process that only looks like an executor has no pod.
+func TestPodOfAnExecutor(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, shared)
+	app := "spark-join-" + m.name
+	_, uid := m.sparkPod(executorLabels(app), nil, "10.9.3.1")
+	_, another := m.sparkPod(executorLabels("spark-other-"+m.name), nil, "10.9.3.2")
+	h := newHand(t, newDoor(t), m, nil)
+	h.until("the pods are known", func() bool { return len(h.Executors()) == 2 })
+	for name, tt := range map[string]struct {
+		uid   string // in its control group; "": there is none
+		app   string
+		id    string
+		known bool
+	}{
+		"its own":                 {uid, app, "1", true},
+		"gone":                    {"", app, "1", true},
+		"of another application":  {another, app, "1", false},
+		"of another executor":     {uid, app, "2", false},
+		"in a pod that is none":   {"5a1b9d6e-0f3c-4a6e-9a53-1c7d1f0a2b3c", app, "1", false},
+		"gone, and never known":   {"", app, "2", false},
+		"gone, of an unknown app": {"", "spark-nobody", "1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			must(t, os.MkdirAll(filepath.Join(h.proc, "77"), 0o755))
+			if tt.uid != "" {
+				must(t, os.WriteFile(filepath.Join(h.proc, "77", "cgroup"), []byte("0::/kubepods/burstable/pod"+tt.uid+"/0a1b\n"), 0o600))
+			} else {
+				_ = os.Remove(filepath.Join(h.proc, "77", "cgroup"))
+			}
+			p, known := h.PodOf(executor.Executor{App: tt.app, ID: tt.id, PID: 77})
+			if known != tt.known || known && p.UID != uid {
+				t.Errorf("%v %+v", known, p)
+			}
+		})
+	}
 }
 
 // TestDriverIsKnownWhileTheAPIServerIsAway, also by the name of its service.
