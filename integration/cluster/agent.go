@@ -99,9 +99,12 @@ func repository(ctx context.Context) (string, error) {
 	return filepath.Dir(strings.TrimSpace(string(out))), nil
 }
 
-// LoadAgent builds the agent of this source tree, makes the image that the Dockerfile makes of it, and loads it into both nodes. The
-// image's tag names its content.
+// LoadAgent builds the agent of this source tree, makes the image that the Dockerfile makes of it, and loads it into both nodes: once
+// for each process. The image's tag names its content.
 func (c *Cluster) LoadAgent(ctx context.Context) (string, error) {
+	if c.agent != "" {
+		return c.agent, nil
+	}
 	dir, err := os.MkdirTemp(c.Folder, "agent-")
 	if err != nil {
 		return "", err
@@ -111,7 +114,12 @@ func (c *Cluster) LoadAgent(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return c.loadBinary(ctx, binary)
+	ref, err := c.loadBinary(ctx, binary)
+	if err != nil {
+		return "", err
+	}
+	c.agent = ref
+	return ref, nil
 }
 
 func (c *Cluster) loadBinary(ctx context.Context, binary string) (string, error) {

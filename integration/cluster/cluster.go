@@ -52,6 +52,7 @@ type Cluster struct {
 	kept    bool
 	owner   *os.File // locked while this process lives
 	parts   parts
+	agent   string // image of this source tree's agent, once it is loaded
 	net     kubelab.Net
 	control *kubelab.Cluster
 	nodes   []*Node
@@ -72,7 +73,12 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 		o.Spark = []string{"3.5.9", "4.3.0"}
 	}
 	slices.Sort(o.Spark)
-	c = &Cluster{o: o, kept: o.Folder != "", Folder: o.Folder}
+	c = &Cluster{o: o, kept: o.Folder != ""}
+	if c.kept {
+		if c.Folder, err = filepath.Abs(o.Folder); err != nil {
+			return nil, err
+		}
+	}
 	if c.parts, err = findParts(ctx, o.Spark, o.Log); err != nil {
 		return nil, err
 	}
@@ -85,6 +91,9 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 		return nil, err
 	}
 	begin := time.Now()
+	if err := c.claim(ctx); err != nil {
+		return nil, fmt.Errorf("a folder for the cluster: %w", err)
+	}
 	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(err, c.remove())
 	}
@@ -106,13 +115,11 @@ func (c *Cluster) path(name string) string { return filepath.Join(c.Folder, name
 // claim makes the folder, and locks it as long as this process lives.
 func (c *Cluster) claim(ctx context.Context) (err error) {
 	if c.kept {
-		if c.Folder, err = filepath.Abs(c.Folder); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(c.Folder, 0o755); err != nil {
-			return err
-		}
-	} else if c.Folder, err = os.MkdirTemp("", filepath.Base(temporary())+"*"); err != nil {
+		err = c.claimKept()
+	} else {
+		c.Folder, err = os.MkdirTemp("", filepath.Base(temporary())+"*")
+	}
+	if err != nil {
 		return err
 	}
 	if c.owner, err = lockFile(ctx, c.path("owner")); err != nil {
@@ -121,10 +128,23 @@ func (c *Cluster) claim(ctx context.Context) (err error) {
 	return os.Chmod(c.Folder, 0o755)
 }
 
-func (c *Cluster) start(ctx context.Context) error {
-	if err := c.claim(ctx); err != nil {
+// claimKept makes a folder that somebody has named. One with other things in it stays as it is; what a start has left that was
+// killed goes.
+func (c *Cluster) claimKept() error {
+	inside, err := os.ReadDir(c.Folder)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(inside) == 0 {
+		return os.MkdirAll(c.Folder, 0o755)
+	}
+	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(c.path("owner")); err != nil {
+		return fmt.Errorf("%s holds something else than a cluster: name another folder", c.Folder)
+	}
+	return errors.Join(removeFolder(c.Folder), os.MkdirAll(c.Folder, 0o755))
+}
+
+func (c *Cluster) start(ctx context.Context) error {
 	c.place()
 	store, err := imageStore(ctx, c.parts, c.o.Spark, c.o.Log)
 	if err != nil {

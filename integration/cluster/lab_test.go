@@ -33,12 +33,10 @@ func TestPower(t *testing.T) {
 	}
 }
 
-// TestJob runs the job in client mode and in cluster mode: nothing is computed twice while all executors live.
+// TestJob runs the job in cluster mode, which needs names: nothing is computed twice while all executors live.
 func TestJob(t *testing.T) {
 	for _, o := range []JobOptions{
-		{Name: "client-3", Spark: "3.5.9", Node: "node-b"},
 		{Name: "cluster-3", Spark: "3.5.9", Cluster: true},
-		{Name: "client-4", Spark: "4.3.0", Node: "node-b"},
 		{Name: "cluster-4", Spark: "4.3.0", Cluster: true, Node: "node-b"},
 	} {
 		t.Run(o.Name, func(t *testing.T) {
