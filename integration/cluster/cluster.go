@@ -20,6 +20,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,6 +63,11 @@ type Cluster struct {
 func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the two-node Kubernetes needs root: namespaces, mounts and control groups; run the tests as root")
+	}
+	for program, pkg := range map[string]string{"ip": "iproute2", "mount": "mount", "nsenter": "util-linux"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, fmt.Errorf("the two-node Kubernetes needs the program %s: apt-get install %s", program, pkg)
+		}
 	}
 	if o.Log == nil {
 		o.Log = io.Discard
