@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/integration/chart"
 	"github.com/lifeboat/lifeboat/integration/lab"
 	"github.com/lifeboat/lifeboat/integration/tools"
 )
@@ -45,7 +46,7 @@ func (c *Cluster) InstallAgent(ctx context.Context, o AgentOptions) error {
 			return err
 		}
 	}
-	root, err := repository(ctx)
+	root, err := chart.Root(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,15 +89,6 @@ func (c *Cluster) helm(ctx context.Context, args ...string) error {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.Folder, "KUBECONFIG=" + c.control.AdminKubeconfig()}
 	_, err = run(ctx, c.net, cmd)
 	return err
-}
-
-// repository is the root of this source tree.
-func repository(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
-	if err != nil {
-		return "", fmt.Errorf("go env GOMOD: %w", err)
-	}
-	return filepath.Dir(strings.TrimSpace(string(out))), nil
 }
 
 // LoadAgent builds the agent of this source tree, makes the image that the Dockerfile makes of it, and loads it into both nodes: once
