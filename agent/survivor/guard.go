@@ -46,7 +46,7 @@ func (c *census) count(zone string, silent bool) {
 // held says why nothing may be done about a silent node of this zone unless the cloud itself says that it is gone; "" when
 // nothing speaks against it.
 func (c *census) held(zone string) string {
-	if c.all.tooMany() {
+	if c.all.nodes > 1 && c.all.tooMany() { // one node alone can't be compared with others
 		return fmt.Sprintf("%d of %d nodes are silent at once: it may be the network", c.all.silent, c.all.nodes)
 	}
 	if t := c.zones[zone]; t != nil && t.nodes >= fewInZone && t.tooMany() {

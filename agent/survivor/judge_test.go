@@ -187,7 +187,8 @@ func TestGuard(t *testing.T) {
 		held  map[string]bool
 	}{
 		"one of two":                {map[string]zone{"": {2, 1}}, map[string]bool{"": false}},
-		"one of one":                {map[string]zone{"": {1, 1}}, map[string]bool{"": true}},
+		"one of one":                {map[string]zone{"": {1, 1}}, map[string]bool{"": false}},
+		"two of two":                {map[string]zone{"": {2, 2}}, map[string]bool{"": true}},
 		"half":                      {map[string]zone{"": {10, 5}}, map[string]bool{"": false}},
 		"more than half":            {map[string]zone{"": {11, 6}}, map[string]bool{"": true}},
 		"all":                       {map[string]zone{"a": {30, 30}, "b": {30, 30}}, map[string]bool{"a": true, "b": true, "": true}},

@@ -41,11 +41,15 @@ type elector struct {
 	log      *zap.Logger
 	leads    func(bool) // told when it has changed
 	retry    time.Duration
-	mu       sync.Mutex
-	term     *term
-	trouble  error
-	beat     string    // the Lease as seen last
-	seen     time.Time // when it was seen first like this
+
+	// Only attempts use these.
+	own  *lease    // as this replica has written it last
+	beat string    // the Lease as seen last
+	seen time.Time // when it was seen first like this
+
+	mu      sync.Mutex
+	term    *term
+	trouble error
 }
 
 // term is the time as a leader, which ends by itself when it is not renewed.
@@ -152,9 +156,16 @@ func (e *elector) attempt(ctx context.Context) {
 	}
 }
 
-// acquire reads the Lease, and writes it when that is right.
+// acquire reads the Lease, and writes it when that is right. A leader writes at once: its version says whether somebody else has.
 func (e *elector) acquire(ctx context.Context) (bool, error) {
 	now := time.Now()
+	if mine := e.own; mine != nil {
+		e.own = nil
+		if _, leads := e.lead(); leads {
+			e.claim(mine, now)
+			return true, e.put(ctx, mine)
+		}
+	}
 	var l lease
 	err := e.api.Do(ctx, kube.Request{Method: http.MethodGet, Path: e.path + "/" + LeaseName, Out: &l})
 	switch {
@@ -164,20 +175,30 @@ func (e *elector) acquire(ctx context.Context) (bool, error) {
 		return true, e.api.Do(ctx, kube.Request{Method: http.MethodPost, Path: e.path, In: fresh})
 	case err != nil:
 		return false, err
-	}
-	beat := l.Metadata.ResourceVersion + l.Spec.Holder
-	e.mu.Lock()
-	if beat != e.beat {
-		e.beat, e.seen = beat, now
-	}
-	patience := max(leaseDuration, min(time.Duration(l.Spec.Seconds)*time.Second, time.Minute))
-	free := l.Spec.Holder == "" || l.Spec.Holder == e.identity || now.Sub(e.seen) >= patience
-	e.mu.Unlock()
-	if !free {
+	case !e.free(&l, now):
 		return false, nil
 	}
 	e.claim(&l, now)
-	return true, e.api.Do(ctx, kube.Request{Method: http.MethodPut, Path: e.path + "/" + LeaseName, In: l})
+	return true, e.put(ctx, &l)
+}
+
+// put writes a Lease that is as it was read.
+func (e *elector) put(ctx context.Context, l *lease) error {
+	var written lease
+	if err := e.api.Do(ctx, kube.Request{Method: http.MethodPut, Path: e.path + "/" + LeaseName, In: *l, Out: &written}); err != nil {
+		return err
+	}
+	e.own = &written
+	return nil
+}
+
+// free says whether this replica may take the Lease.
+func (e *elector) free(l *lease, now time.Time) bool {
+	if beat := l.Metadata.ResourceVersion + l.Spec.Holder; beat != e.beat {
+		e.beat, e.seen = beat, now
+	}
+	patience := max(leaseDuration, min(time.Duration(l.Spec.Seconds)*time.Second, time.Minute))
+	return l.Spec.Holder == "" || l.Spec.Holder == e.identity || now.Sub(e.seen) >= patience
 }
 
 // claim writes this replica's name into a Lease. Its version is that which was read: who writes meanwhile wins.

@@ -51,6 +51,9 @@ func (v view) Do(ctx context.Context, r kube.Request) error {
 	v.version++
 	in.Metadata.ResourceVersion = strconv.Itoa(v.version)
 	v.lease = &in
+	if r.Out != nil {
+		*r.Out.(*lease) = in
+	}
 	return ctx.Err()
 }
 

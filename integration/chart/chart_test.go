@@ -17,6 +17,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/kube"
+	"github.com/lifeboat/lifeboat/agent/survivor"
 	notices "github.com/lifeboat/lifeboat/providers/kube"
 )
 
@@ -68,6 +69,7 @@ func valueSets() map[string]node {
 		},
 		"user of Spark":         {"securityContext": node{"runAsUser": 185}},
 		"user of Spark on host": {"securityContext": node{"runAsUser": 185}, "state": node{"volume": "hostPath"}},
+		"survivors":             survivors(),
 		"on delete":             {"updateStrategy": node{"type": "OnDelete", "rollingUpdate": nil}},
 	}
 }
@@ -461,5 +463,68 @@ func TestPlainManifestsAreUpToDate(t *testing.T) {
 		if !names[e.Name()] {
 			t.Errorf("%s is made by nobody", e.Name())
 		}
+	}
+}
+
+// survivors are the values that the chart needs to run them.
+func survivors() node {
+	return node{"survivor": node{"enabled": true}, "config": node{"survivor": node{"nodes": "karpenter.sh/capacity-type=spot"}}}
+}
+
+func TestRolesAreWhatSurvivorsNeed(t *testing.T) {
+	var want, got []string
+	for _, r := range survivor.Permissions("lifeboat") {
+		for _, verb := range r.Verbs {
+			want = append(want, fmt.Sprintf("%s: %s/%s %s %s", r.Namespace, r.Group, r.Resource, r.Name, verb))
+		}
+	}
+	all := objects(t, render(t, survivors()))
+	for _, role := range append(all["Role"], all["ClusterRole"]...) {
+		if at(t, role, "metadata", "labels", "app.kubernetes.io/component") != "survivor" {
+			continue
+		}
+		namespace, _ := at(t, role, "metadata", "namespace").(string)
+		for _, rule := range at(t, role, "rules").([]any) {
+			name, _ := at(t, rule, "resourceNames", 0).(string)
+			for _, verb := range at(t, rule, "verbs").([]any) {
+				got = append(got, fmt.Sprintf("%s: %v/%v %s %v", namespace, at(t, rule, "apiGroups", 0), at(t, rule, "resources", 0), name, verb))
+			}
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the roles allow %q\nsurvivors need %q", got, want)
+	}
+}
+
+// TestSurvivorsStandApart: off all spot nodes, two of them, never both evicted at once, with no right on their own node.
+func TestSurvivorsStandApart(t *testing.T) {
+	all := objects(t, render(t, survivors()))
+	spec := at(t, all["Deployment"][0], "spec")
+	pod := at(t, spec, "template", "spec")
+	if n := at(t, spec, "replicas"); fmt.Sprint(n) != "2" {
+		t.Errorf("replicas: %v", n)
+	}
+	var keys []string
+	for _, e := range at(t, pod, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms", 0, "matchExpressions").([]any) {
+		if at(t, e, "operator") != "NotIn" {
+			t.Errorf("%v lets spot nodes in", e)
+		}
+		keys = append(keys, at(t, e, "key").(string))
+	}
+	for _, key := range []string{"eks.amazonaws.com/capacityType", "cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "karpenter.sh/capacity-type"} {
+		if !slices.Contains(keys, key) {
+			t.Errorf("%s is no reason to keep off", key)
+		}
+	}
+	if at(t, pod, "affinity", "podAntiAffinity") == nil || len(all["PodDisruptionBudget"]) != 1 {
+		t.Error("replicas can be on one node, or be evicted at once")
+	}
+	if at(t, pod, "hostPID") != nil || at(t, pod, "hostNetwork") != nil || at(t, pod, "securityContext", "runAsNonRoot") != true {
+		t.Errorf("more rights than it needs: %v", pod)
+	}
+	if _, err := renderer.Manifests(t.Context(), Release{Values: node{"survivor": node{"enabled": true}}}); err == nil || !strings.Contains(err.Error(), "config.survivor.nodes") {
+		t.Errorf("without a selector: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,10 @@ var collections = map[string]string{
 	"Service":                          "/api/v1/namespaces/lifeboat/services",
 	"ResourceQuota":                    "/api/v1/namespaces/lifeboat/resourcequotas",
 	"DaemonSet":                        "/apis/apps/v1/namespaces/lifeboat/daemonsets",
+	"Deployment":                       "/apis/apps/v1/namespaces/lifeboat/deployments",
+	"PodDisruptionBudget":              "/apis/policy/v1/namespaces/lifeboat/poddisruptionbudgets",
+	"Role":                             rbac + "namespaces/lifeboat/roles",
+	"RoleBinding":                      rbac + "namespaces/lifeboat/rolebindings",
 	"ClusterRole":                      clusterRoles,
 	"ClusterRoleBinding":               rbac + "clusterrolebindings",
 	"ValidatingAdmissionPolicy":        "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
@@ -55,6 +60,9 @@ func install(t *testing.T, c *kubelab.Cluster, values map[string]any) {
 		path, ok := collections[o["kind"].(string)]
 		if !ok {
 			t.Fatalf("where is a %s made?", o["kind"])
+		}
+		if in, ok := o["metadata"].(map[string]any)["namespace"].(string); ok {
+			path = strings.Replace(path, "/namespaces/lifeboat/", "/namespaces/"+in+"/", 1)
 		}
 		must(t, c.Do(t.Context(), http.MethodPost, path+"?fieldValidation=Strict", o, nil))
 	}

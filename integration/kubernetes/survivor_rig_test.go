@@ -6,14 +6,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,6 +44,9 @@ func newPool(t *testing.T, c *kubelab.Cluster, size int) *pool {
 	}
 	p.all(p.nodes, func(node string) error { return p.register(node, "boot-1", "True") })
 	t.Cleanup(func() {
+		if c != shared {
+			return // it ends
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_ = c.Do(ctx, http.MethodDelete, "/api/v1/nodes?labelSelector=pool%3D"+p.name, nil, nil)
@@ -72,23 +73,27 @@ func (p *pool) all(names []string, do func(name string) error) {
 
 const nodeLeases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
-// register makes a Node object and its Lease, as a kubelet does. Real objects are this long because of the images' names.
+// register makes a Node object and its Lease, as a kubelet does.
 func (p *pool) register(node, boot, ready string) error {
+	if err := p.object(node, boot, ready); err != nil {
+		return err
+	}
+	return p.c.Do(p.t.Context(), http.MethodPost, nodeLeases, object{
+		"metadata": object{"name": node}, "spec": leaseAt(node, time.Now()),
+	}, nil)
+}
+
+// object makes a Node object alone. Real ones are this long because of the images' names.
+func (p *pool) object(node, boot, ready string) error {
 	var images []object
 	for i := range 40 {
 		images = append(images, object{"sizeBytes": 100 << 20, "names": []string{
 			fmt.Sprintf("example.com/some/image-%d@sha256:%064d", i, i), fmt.Sprintf("example.com/some/image-%d:v1.%d.0", i, i),
 		}})
 	}
-	err := p.c.Do(p.t.Context(), http.MethodPost, "/api/v1/nodes", object{
+	return p.c.Do(p.t.Context(), http.MethodPost, "/api/v1/nodes", object{
 		"metadata": object{"name": node, "labels": object{"pool": p.name, "kubernetes.io/hostname": node}},
 		"status":   object{"nodeInfo": nodeInfo(boot), "conditions": conditions(ready), "images": images},
-	}, nil)
-	if err != nil {
-		return err
-	}
-	return p.c.Do(p.t.Context(), http.MethodPost, nodeLeases, object{
-		"metadata": object{"name": node}, "spec": leaseAt(node, time.Now()),
 	}, nil)
 }
 
@@ -237,12 +242,18 @@ func (p *pool) account(rules []survivor.Rule) (kubeconfig string) {
 			"subjects": []object{{"kind": "ServiceAccount", "name": name, "namespace": p.name}},
 		}, nil)
 	}
+	return p.tokenOf(p.name, name)
+}
+
+// tokenOf is a kubeconfig for a service account.
+func (p *pool) tokenOf(namespace, name string) (kubeconfig string) {
+	p.t.Helper()
 	var token struct {
 		Status struct {
 			Token string `json:"token"`
 		} `json:"status"`
 	}
-	p.do(http.MethodPost, "/api/v1/namespaces/"+p.name+"/serviceaccounts/"+name+"/token", object{"spec": object{"expirationSeconds": 3600}}, &token)
+	p.do(http.MethodPost, "/api/v1/namespaces/"+namespace+"/serviceaccounts/"+name+"/token", object{"spec": object{"expirationSeconds": 3600}}, &token)
 	dir := p.t.TempDir()
 	must(p.t, os.WriteFile(filepath.Join(dir, "token"), []byte(token.Status.Token), 0o600))
 	kubeconfig = filepath.Join(dir, "kubeconfig")
@@ -362,15 +373,18 @@ func (s *survivorProcess) took() (all []time.Duration) {
 }
 
 // residentKiB reads what the process occupies now, and the most that it did.
-func (s *survivorProcess) residentKiB() (now, most string) {
+func (s *survivorProcess) residentKiB() (now, most int) {
 	s.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	must(s.t, err)
-	m := regexp.MustCompile(`(?s)VmHWM:\s+(\d+) kB.*VmRSS:\s+(\d+) kB`).FindSubmatch(text)
-	if m == nil {
-		s.t.Fatal(errors.New("no VmRSS"))
+	for line := range strings.Lines(string(text)) {
+		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &now)
+		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &most)
 	}
-	return string(m[2]), string(m[1])
+	if now == 0 || most == 0 {
+		s.t.Fatalf("no VmRSS and VmHWM in\n%s", text)
+	}
+	return now, most
 }
 
 func until(t *testing.T, what string, holds func() bool) {

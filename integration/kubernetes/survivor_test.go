@@ -185,6 +185,6 @@ func TestThirtyNodesAtOnce(t *testing.T) {
 		t.Fatalf("%d nodes were declared dead: %v", len(all), all)
 	}
 	now, most := s.residentKiB()
-	t.Logf("%d nodes with %d executors each, from certainty to done: median %v, p95 %v, longest %v; %v from the last power-off to the end; resident %s KiB, at most %s KiB",
+	t.Logf("%d nodes with %d executors each, from certainty to done: median %v, p95 %v, longest %v; %v from the last power-off to the end; resident %d KiB, at most %d KiB",
 		wave, each, all[wave/2].Round(time.Millisecond), all[wave*95/100].Round(time.Millisecond), all[wave-1].Round(time.Millisecond), whole.Round(100*time.Millisecond), now, most)
 }
