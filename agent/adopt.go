@@ -25,6 +25,8 @@ const (
 	adoptionFolder = "adoption"
 	// adoptionTime is how long one adoption may take.
 	adoptionTime = 5 * time.Minute
+	// adoptMost is how many outputs one executor adopts at most: each takes about a KiB of memory until its own recovery is over.
+	adoptMost = 50_000
 )
 
 // AdoptionState is the folder of adoptions in a state folder; it is laid out like that of rescues.
@@ -111,10 +113,13 @@ func (a *Agent) openAdoption(ctx context.Context, e executor.Executor, dirs []st
 	s.to = to
 	s.skipped = slices.DeleteFunc(skipped, func(s shuffle.Skipped) bool { return later[s.Folder] })
 	s.skipped = s.skipped[:min(len(s.skipped), maxSkipped)]
+	found = slices.DeleteFunc(found, func(f shuffle.Found) bool { return later[f.Folder] })
+	if more := len(found) - adoptMost; more > 0 {
+		to.notes = append(to.notes, fmt.Sprintf("%d more outputs were left where they are: one executor adopts %d at most", more, adoptMost))
+		found = found[:adoptMost]
+	}
 	for _, f := range found {
-		if !later[f.Folder] && len(s.outputs) < salvageMost {
-			s.outputs = append(s.outputs, f.Output)
-		}
+		s.outputs = append(s.outputs, f.Output)
 	}
 	if len(s.outputs) == 0 {
 		return nil, errors.Join(ErrNothingLeft, skippedError(s.skipped))

@@ -244,7 +244,7 @@ func (d *adopter) adopt(ctx context.Context, e executor.Executor) (*adoption, er
 	if err != nil {
 		return nil, err
 	}
-	a.to.note = claimNote(pod, claims)
+	a.to.notes = append(a.to.notes, claimNote(pod, claims))
 	until, _ := ctx.Deadline()
 	rep, err := a.run(ctx, AdoptRequest{Deadline: until})
 	if rep == nil || rep.Interrupted {

@@ -23,8 +23,10 @@ func (a *application) pin(ctx context.Context) error {
 		a.mu.Lock()
 		a.skipped = a.salvage.skipped
 		a.mu.Unlock()
-		if to := a.replacement(); to != nil && to.note != "" {
-			a.note(to.note)
+		if to := a.replacement(); to != nil {
+			for _, text := range to.notes {
+				a.note(text)
+			}
 		}
 		return nil
 	}

@@ -29,7 +29,7 @@ type replacement struct {
 	self    java.BlockManagerID
 	folders []string // its own, in its order
 	mode    string   // config.AdoptLink or config.AdoptUpload
-	note    string   // for the report
+	notes   []string // for the report
 
 	mu       sync.Mutex
 	place    *place.Place              // nil until it is used, or where there can be no links
@@ -187,6 +187,18 @@ func (to *replacement) keep(ctx context.Context, outs []*migrate.Output, log *za
 	if at == nil || !needed || len(outs) == 0 {
 		return
 	}
+	p, err := executor.Open(to.PID, to.Start)
+	if err != nil {
+		return
+	}
+	defer p.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		if p.Done(ctx) == nil {
+			cancel() // at once: what is open keeps its volume on this node
+		}
+	}()
 	again, err := at.Keep(ctx, outs)
 	if err != nil {
 		log.Warn("adopted map outputs are not safe from the executor's own recovery", zap.Error(err))

@@ -18,8 +18,10 @@ import (
 const (
 	// keepLook is how often Keep looks at all names, beside what the kernel tells it.
 	keepLook = 5 * time.Second
-	// keepSettle is how long after the executor's first map output names are still put back.
+	// keepSettle is how long it must have been quiet, after names were taken away and the executor has committed a map output.
 	keepSettle = 10 * time.Second
+	// keepQuiet is the same where no name was ever taken away: an output may also be one that it was sent.
+	keepQuiet = 10 * time.Minute
 	// keepTries is how often, on average, a name is put back: a recovery takes each away twice at most.
 	keepTries = 8
 )
@@ -30,7 +32,8 @@ var ErrTakenAway = errors.New("what was placed is taken away again and again")
 // Keep puts names back at once that the executor's own recovery takes away, and says how many. With
 // KubernetesLocalDiskShuffleDataIO an executor's first map task moves every shuffle file below its volumes into the executor's folders; a
 // file that is there already fails that, and is deleted in the cleaning up after it (BlockManager.doPut, seen in Spark 3.5.9 and 4.3.0).
-// Keep ends, without an error, a while after the executor's first own map output, which comes after its recovery; and when the executor ends.
+// Keep ends, without an error, when that is over: a while after the executor's first own map output, which comes after its recovery; and
+// when the executor ends.
 // The outputs must have been put here before, and must stay open.
 func (p *Place) Keep(ctx context.Context, outs []*migrate.Output) (again int, err error) {
 	k := &keeper{Place: p, byName: map[string]*migrate.Output{}, left: keepTries * 2 * len(outs)}
@@ -58,6 +61,9 @@ type keeper struct {
 	buckets []int // descriptors: their numbers are the names by which they are watched
 	again   int
 	left    int
+	own     bool      // the executor has committed a map output
+	taken   bool      // names were taken away
+	quiet   time.Time // since when nothing is
 }
 
 func (k *keeper) watch() (err error) {
@@ -98,7 +104,7 @@ func (k *keeper) close() {
 func (k *keeper) run(ctx context.Context) error {
 	look := time.NewTicker(keepLook)
 	defer look.Stop()
-	var over <-chan time.Time
+	k.quiet = time.Now()
 	if err := k.all(ctx); err != nil { // what was taken away before it was watched
 		return err
 	}
@@ -107,17 +113,14 @@ func (k *keeper) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-over:
-			return k.all(ctx)
 		case e, open := <-k.events.Events:
 			if !open {
 				return fsnotify.ErrClosed
 			}
-			if over == nil && k.isOwn(e) {
-				over = time.After(keepSettle)
-			}
-			if e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename) {
-				err = k.restore(ctx, path.Base(e.Name))
+			k.own = k.own || k.isOwn(e)
+			if name := path.Base(e.Name); (e.Has(fsnotify.Remove) || e.Has(fsnotify.Rename)) && k.byName[name] != nil {
+				k.taken, k.quiet = true, time.Now()
+				err = k.restore(ctx, name)
 			}
 		case lost := <-k.events.Errors: // as when there were too many
 			err = errors.Join(ignore(lost, fsnotify.ErrEventOverflow), k.all(ctx))
@@ -125,12 +128,20 @@ func (k *keeper) run(ctx context.Context) error {
 			if !k.alive() {
 				return nil
 			}
-			err = k.all(ctx)
+			if err = k.all(ctx); err == nil && k.isOver() {
+				return nil
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// isOver says that the executor's recovery has been, as far as that can be seen.
+func (k *keeper) isOver() bool {
+	quiet := time.Since(k.quiet)
+	return k.own && (k.taken && quiet > keepSettle || quiet > keepQuiet)
 }
 
 func ignore(err, what error) error {
@@ -168,6 +179,7 @@ func (k *keeper) restore(ctx context.Context, name string) error {
 		return fmt.Errorf("%w: %s", ErrTakenAway, name)
 	}
 	k.again++
+	k.taken, k.quiet = true, time.Now()
 	return k.Link(ctx, out)
 }
 
