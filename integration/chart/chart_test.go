@@ -398,6 +398,24 @@ func TestStateOutlivesThePod(t *testing.T) {
 	}
 }
 
+// TestUserAndGroup: the kernel lets the agent through to executors only when both are theirs.
+func TestUserAndGroup(t *testing.T) {
+	for name, tt := range map[string]struct {
+		values      node
+		user, group int
+		root        bool
+	}{
+		"root":       {nil, 0, 0, true},
+		"user":       {node{"securityContext": node{"runAsUser": 185}}, 185, 185, false},
+		"with group": {node{"securityContext": node{"runAsUser": 185, "runAsGroup": 0}}, 185, 0, false},
+	} {
+		got := at(t, pod(t, tt.values), "securityContext").(node)
+		if got["runAsUser"] != tt.user || got["runAsGroup"] != tt.group || got["runAsNonRoot"] == tt.root {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // TestNewConfigurationMakesNewPods: the agent reads its file once.
 func TestNewConfigurationMakesNewPods(t *testing.T) {
 	mark := func(values node) any {
