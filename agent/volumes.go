@@ -54,7 +54,8 @@ func (a *application) sync(ctx context.Context, m *member) error {
 		return errNothing
 	}
 	began := time.Now()
-	err := store.Sync(ctx, m.PID, m.LocalDirs)
+	_, claims, _ := a.claimsOf(m)
+	err := store.Sync(ctx, m.PID, dirsOn(m.LocalDirs, claims)) // the node's own disk may have much to write
 	if err != nil && ctx.Err() == nil || time.Since(began) > markTime {
 		a.log.Warn("volumes synced", zap.String("executor", m.ID), zap.Duration("took", time.Since(began)), zap.Error(err))
 	}
@@ -109,9 +110,9 @@ func (a *application) markClaims(ctx context.Context, m *member, safe, hide bool
 }
 
 // handOver lets go of the disks of an executor that has ended with everything safe, so that they can leave the node. If the
-// copies were lost after that, the disks would be what is left.
+// copies were lost after that, the disks would be what is left: an executor that has a local dir on none keeps its files open.
 func (a *application) handOver(m *member) {
-	if _, claims, _ := a.claimsOf(m); len(claims) == 0 || !m.gone() {
+	if _, claims, whole := a.claimsOf(m); len(claims) == 0 || !whole || !m.gone() {
 		return
 	}
 	a.scanning.Lock()
