@@ -31,6 +31,8 @@ func (d *doubt) Error() string { return "not certain that the node is dead: " + 
 type pass struct {
 	*Survivor
 	node silence
+	// vanished: the fleet has the node no more. If its object is there all the same, nobody wants it looked after.
+	vanished bool
 
 	turn    chan struct{} // holds one while somebody looks; of what follows
 	looked  time.Time
@@ -38,8 +40,8 @@ type pass struct {
 	verdict verdict
 }
 
-func newPass(s *Survivor, node silence) *pass {
-	return &pass{Survivor: s, node: node, turn: make(chan struct{}, 1)}
+func newPass(s *Survivor, node silence, vanished bool) *pass {
+	return &pass{Survivor: s, node: node, vanished: vanished, turn: make(chan struct{}, 1)}
 }
 
 // sure looks again, unless that was done a moment ago, and says who says that the node is dead; a *doubt when that is not
@@ -61,6 +63,9 @@ func (p *pass) sure(ctx context.Context) (verdict, error) {
 			return verdict{}, err
 		}
 		p.last, p.verdict, p.looked = l, p.rules.judge(p.node, l), began
+		if p.vanished && !l.gone {
+			p.verdict = verdict{alive: true, why: "it is not looked after any more"}
+		}
 	}
 	v := p.verdict
 	if !v.dead {

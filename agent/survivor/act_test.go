@@ -194,7 +194,7 @@ func survivorOf(t *testing.T, w *world, change func(c *config.Survivor)) *Surviv
 func passOf(s *Survivor, w *world) *pass {
 	long := time.Now().Add(-time.Minute)
 	beat := w.lease.Renewed
-	return newPass(s, silence{member: member("Unknown"), since: long, still: long, pulse: pulse{found: true, beat: beat, lasts: 40 * time.Second}})
+	return newPass(s, silence{member: member("Unknown"), since: long, still: long, pulse: pulse{found: true, beat: beat, lasts: 40 * time.Second}}, w.gone)
 }
 
 func run(s *Survivor, p *pass) error {
@@ -355,6 +355,20 @@ func TestGuardBeginsInTheMiddle(t *testing.T) {
 		var d *doubt
 		if err := run(s, passOf(s, w)); !errors.As(err, &d) || d.alive || len(w.pods) != 20 || w.member.Tainted(outOfService) {
 			t.Errorf("it went on: %v, pods left: %d", err, len(w.pods))
+		}
+	})
+}
+
+// TestRelabelled: a node that does not fit the selector any more is none of its business, whatever the cloud says.
+func TestRelabelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(2)
+		s := survivorOf(t, w, nil)
+		p := passOf(s, w)
+		p.vanished = true
+		var d *doubt
+		if err := run(s, p); !errors.As(err, &d) || !d.alive || len(w.writes()) != 0 {
+			t.Errorf("%v, done: %q", err, w.writes())
 		}
 	})
 }

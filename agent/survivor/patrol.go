@@ -205,7 +205,8 @@ func (s *Survivor) treat(ctx context.Context, w *wards, p *patient, now time.Tim
 		p.due = now
 	}
 	if term, leads := s.elector.lead(); leads {
-		p.busy = w.admit(w.acts, func() { s.act(term, p, copied) })
+		pass := newPass(s, copied, !p.vanished.IsZero())
+		p.busy = w.admit(w.acts, func() { s.act(term, p, pass) })
 	}
 }
 
@@ -233,8 +234,7 @@ func (s *Survivor) retry(p *patient, what string, err error) {
 }
 
 // act makes one pass, for as long as this replica leads.
-func (s *Survivor) act(term context.Context, p *patient, node silence) {
-	pass := newPass(s, node)
+func (s *Survivor) act(term context.Context, p *patient, pass *pass) {
 	err := pass.run(term)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,7 +249,7 @@ func (s *Survivor) act(term context.Context, p *patient, node silence) {
 		s.finished(p, pass, time.Since(p.due))
 	case errors.Is(err, errTermOver), errors.Is(context.Cause(term), errTermOver):
 		p.next = time.Now()
-	case errors.As(err, &d) && (d.alive || !p.vanished.IsZero() && !pass.last.gone): // or nobody wants it looked after any more
+	case errors.As(err, &d) && d.alive:
 		s.log.Info("node is not dead", zap.String("node", p.member.Name), zap.String("why", d.why))
 		s.forget(p)
 	case errors.As(err, &d):

@@ -17,6 +17,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -211,6 +212,7 @@ func (s *Survivor) Status(context.Context) status.Status {
 		}
 	}
 	s.mu.Unlock()
+	slices.Sort(v.Dead)
 	return status.Status{
 		Version: s.o.Version, Node: s.o.Name, Started: s.started, Stopping: s.stopping.Load(),
 		Sources: []status.Source{{Health: s.fleet.Health()}}, Survivor: v,
