@@ -151,6 +151,8 @@ func (a *Agent) carryOut(ctx context.Context, r *rescue) (*report.Report, error)
 	}
 	if r.marksNode() {
 		r.kube.Begin(r.nodeRescue())
+	} else {
+		r.kube.Narrowed(r.journal.ID())
 	}
 	r.log.Info("rescue begins", zap.String("notice", r.notice.ID), zap.Time("deadline", r.taken()))
 	r.run(r.life)

@@ -259,6 +259,22 @@ func TestOnlyAWholeNodeThatGoesIsMarked(t *testing.T) {
 			}
 		})
 	}
+	t.Run("narrowed", func(t *testing.T) {
+		s, app, k, _ := inCluster(t, 2, nil)
+		app.setDeaf(true)
+		s.send(notice("n1", 30*time.Second))
+		s.until("the node is marked", k.isCordoned)
+		one := of(notice("n2", 25*time.Second), "app-1", "1")
+		s.send(one)
+		s.leadsTo("n2", NoticeMerged)
+		s.send(withdrawn(notice("n1", 30*time.Second)))
+		s.until("the node is given back", func() bool { return !k.isCordoned() })
+		app.setDeaf(false)
+		saved(t, s.report(1), 2)
+		if k.isCordoned() {
+			t.Error("marked again")
+		}
+	})
 	t.Run("withdrawn", func(t *testing.T) {
 		s, app, k, _ := inCluster(t, 2, nil)
 		app.setDeaf(true)

@@ -75,6 +75,19 @@ func (c *Client) Withdrawn() {
 	c.teller.offerAll()
 }
 
+// Narrowed takes the mark of a rescue back that is one of the whole node no more.
+func (c *Client) Narrowed(report string) {
+	if c == nil {
+		return
+	}
+	c.marking.mu.Lock()
+	w := c.marking.wanted
+	c.marking.mu.Unlock()
+	if w != nil && w.mark != nil && w.mark.Report == report {
+		c.Withdrawn()
+	}
+}
+
 func (c *Client) want(m *kube.Mark, running bool) {
 	c.marking.mu.Lock()
 	c.marking.wanted, c.marking.running = &intent{mark: m, tried: make(chan struct{})}, running
@@ -251,9 +264,13 @@ func (c *Client) patch(s kube.NodeState, m *kube.Mark) (patch any, needed bool, 
 	} else {
 		now := *m
 		now.Boot = s.BootID
-		now.Cordoned = c.o.Config.Cordon && (!s.Unschedulable || before.Cordoned)
-		if c.o.Config.Cordon {
+		if again := marked && before.Report == m.Report; again { // whoever has uncordoned the node since means it
+			now.Cordoned = before.Cordoned
+		} else if c.o.Config.Cordon {
+			now.Cordoned = !s.Unschedulable || before.Cordoned
 			spec["unschedulable"] = true
+		}
+		if c.o.Config.Cordon {
 			taints = append(taints, corev1.Taint{Key: kube.OwnTaint, Value: now.Phase, Effect: corev1.TaintEffectNoSchedule})
 		}
 		if annotation, err = now.Text(); err != nil {

@@ -27,8 +27,9 @@ type emptying struct {
 }
 
 const (
-	emptied = "node-a"
-	other   = "node-b"
+	emptied   = "node-a"
+	other     = "node-b"
+	agentUser = "system:serviceaccount:" + AgentNamespace + ":" + agentRelease
 )
 
 // newEmptying starts an agent on each node, and a job whose executors come and go as the driver likes.
@@ -45,7 +46,6 @@ func newEmptyingWith(t *testing.T, agent AgentOptions, o JobOptions) *emptying {
 		if t.Failed() {
 			t.Log(shared.AgentLogs(120))
 		}
-		must(t, shared.UninstallAgent(context.WithoutCancel(ctx)))
 	})
 	o.Node, o.Executors = other, 4
 	conf := map[string]string{
@@ -54,12 +54,7 @@ func newEmptyingWith(t *testing.T, agent AgentOptions, o JobOptions) *emptying {
 	}
 	maps.Copy(conf, o.Conf)
 	o.Conf = conf
-	job, err := shared.Job(ctx, o)
-	if job != nil {
-		t.Cleanup(func() { _ = job.Stop(context.WithoutCancel(ctx)) })
-	}
-	must(t, err)
-	return &emptying{Job: job, t: t, executors: 4}
+	return &emptying{Job: startJob(t, o), t: t, executors: 4}
 }
 
 // here are the executors on node-a.
@@ -237,8 +232,11 @@ func TestDrain(t *testing.T) {
 			if name == "cluster autoscaler" {
 				value = strconv.FormatInt(time.Now().Unix(), 10)
 			}
+			asked, _ := askedBy(t, agentUser)
 			taints(t, key, value)
 			r := e.rescued(before)
+			now, _ := askedBy(t, agentUser)
+			t.Logf("the agents of both nodes made %d requests to the API server meanwhile", sum(now)-sum(asked))
 			for _, x := range r.Applications[0].Executors {
 				if x.EndedBy != "pod deleted" {
 					t.Errorf("executor %s was ended by: %s", x.ID, x.EndedBy)

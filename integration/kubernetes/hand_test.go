@@ -177,6 +177,41 @@ func TestNodeIsMarkedWhileItIsRescued(t *testing.T) {
 	}
 }
 
+// TestUncordonByHandIsNotUndone: the rescue goes on, and its mark is taken back when it has ended.
+func TestUncordonByHandIsNotUndone(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, shared)
+	h := newHand(t, newDoor(t), m, func() bool { return true })
+	h.Begin(soon)
+	must(t, h.AwaitMark(t.Context()))
+	m.cordon(false)
+	h.until("the watch shows it", func() bool { s, _ := h.node.State(); return !s.Unschedulable })
+	h.Ended(soon)
+	must(t, h.AwaitMark(t.Context()))
+	if m.read().Spec.Unschedulable {
+		t.Error("cordoned again")
+	}
+	h.until("the mark is taken back", func() bool { n := m.read(); return n.ownTaint() == "" && n.Metadata.Annotations[kube.OwnMark] == "" })
+}
+
+// TestRescueThatIsNarrowed to some executors leaves the node to others; another rescue's mark is none of its business.
+func TestRescueThatIsNarrowed(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, shared)
+	h := newHand(t, newDoor(t), m, nil)
+	h.Begin(soon)
+	h.Narrowed("r0")
+	must(t, h.AwaitMark(t.Context()))
+	if m.read().ownTaint() == "" {
+		t.Error("taken back for another rescue")
+	}
+	h.Narrowed(soon.Report)
+	must(t, h.AwaitMark(t.Context()))
+	if n := m.read(); n.Spec.Unschedulable || n.ownTaint() != "" {
+		t.Errorf("%+v", n.Spec)
+	}
+}
+
 // TestCordonOfOthersStays one, and goes on being a notice.
 func TestCordonOfOthersStays(t *testing.T) {
 	t.Parallel()
