@@ -26,8 +26,11 @@ func newEstate(t *testing.T, outputs int) *estate {
 	t.Helper()
 	s := newStage(t)
 	app := s.app("app-1")
-	e := &estate{stage: s, app: app, dead: app.peer("4", home), heir: app.member("5", plain), peer: app.peer("9", "node-b")}
+	e := &estate{stage: s, app: app, dead: app.peer("4", home), heir: app.peer("5", home), peer: app.peer("9", "node-b")}
 	e.dead.unknown = true
+	e.heir.backend = "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend"
+	must(t, os.MkdirAll(filepath.Join(s.files, e.heir.folder()), 0o755))
+	e.heir.start(plain)
 	e.dead.commits(1, outputs, 100)
 	e.dead.age(time.Hour)
 	return e
@@ -219,4 +222,79 @@ func TestRescueEndsAdoptions(t *testing.T) {
 	if _, ok := d.begin(func() {}); !ok {
 		t.Error("not begun afterwards")
 	}
+}
+
+// onVolume gives the heir a pod whose claim is mounted at a path, and returns an agent that knows of it.
+func (e *estate) onVolume(path string) (*apiServer, *Agent) {
+	k, a := e.kubernetes(podOf(e.heir, []doc{{"name": "v", "persistentVolumeClaim": doc{"claimName": "local-1"}}}, []doc{{"name": "v", "mountPath": path}}))
+	k.put("pods", doc{"metadata": doc{"name": "driver", "namespace": "spark", "uid": "driver-uid"}, "status": doc{}})
+	return k, a
+}
+
+// adoptions are the reports, the newest first.
+func (e *estate) adoptions() []*report.Report {
+	list, err := report.List(AdoptionState(e.cfg.State), 0)
+	must(e.t, err)
+	return list
+}
+
+// TestAgentAdopts: what lies on a claim is adopted by the agent itself, once, and told.
+func TestAgentAdopts(t *testing.T) {
+	e := newEstate(t, 3)
+	k, a := e.onVolume("/local/app-1")
+	d := e.run(a)
+	e.until("adopted", func() bool { return len(e.adoptions()) == 1 })
+	rep := e.adoptions()[0]
+	saved(t, rep, 3)
+	if notes := rep.Applications[0].Notes; len(notes) != 1 || !strings.Contains(notes[0], "spark/app-1-exec-5, from claim local-1") {
+		t.Errorf("notes: %q", notes)
+	}
+	want := []string{"SparkOutputsAdopted Pod/app-1-exec-5", "SparkOutputsAdopted Pod/driver"}
+	e.until("it is told", func() bool { return slices.Equal(k.told(), want) })
+	if text := k.says(t, want[0]); !strings.Contains(text, "3 map outputs") || !strings.Contains(text, rep.ID) {
+		t.Errorf("told: %q", text)
+	}
+	d.stop()
+	<-d.done
+}
+
+// TestAgentAdoptsClaimsOnly: other volumes, and none where that is switched off.
+func TestAgentAdoptsClaimsOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		path, mode string
+	}{
+		"another path": {"/deps", config.AdoptLink}, "switched off": {"/local/app-1", config.AdoptOff},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEstate(t, 3)
+			e.cfg.Kubernetes.Volumes.Adopt = c.mode
+			_, a := e.onVolume(c.path)
+			d := e.run(a)
+			e.until("the pod is known", func() bool { return len(a.kube.Executors()) == 1 })
+			e.until("the executor is seen", func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.seen) == 1 })
+			d.stop()
+			<-d.done
+			if len(e.adoptions()) > 0 || len(e.linked()) > 0 {
+				t.Errorf("adopted: %v", e.linked())
+			}
+		})
+	}
+}
+
+// TestAgentPutsBack: with Spark's own recovery on, what that takes away is there again.
+func TestAgentPutsBack(t *testing.T) {
+	e := newEstate(t, 3)
+	e.app.props["spark.kubernetes.driver.reusePersistentVolumeClaim"] = "true"
+	e.app.props["spark.shuffle.sort.io.plugin.class"] = "org.apache.spark.shuffle.KubernetesLocalDiskShuffleDataIO"
+	_, a := e.onVolume("/local/app-1")
+	d := e.run(a)
+	e.until("adopted", func() bool { return len(e.adoptions()) == 1 && len(e.linked()) == 6 })
+	paths, err := filepath.Glob(filepath.Join(e.files, e.heir.folder(), "*", "shuffle_*"))
+	must(t, err)
+	for _, path := range paths {
+		must(t, os.Remove(path))
+	}
+	e.until("all is put back", func() bool { return len(e.linked()) == 6 })
+	d.stop()
+	<-d.done
 }

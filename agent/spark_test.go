@@ -77,6 +77,7 @@ type sparkExecutor struct {
 	host    string
 	version string // of Scala and Spark, as in the name of a jar
 	dirs    string // more local dirs, each after a colon
+	backend string // its main class; "": that of a standalone executor
 	server  *wiretest.Server
 	process *os.Process
 
@@ -325,7 +326,7 @@ func (x *sparkExecutor) start(kind string) {
 		"   0: 00000000:%04X 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n", x.server.Port()))
 	a.write(pid, "environ", "SPARK_EXECUTOR_DIRS=/local/"+a.id+x.dirs+"\x00")
 	a.write(pid, "status", statusFile(caught))
-	a.show(pid, "org.apache.spark.executor.CoarseGrainedExecutorBackend", "--driver-url", a.driverURL(), "--executor-id", x.id,
+	a.show(pid, cmp.Or(x.backend, "org.apache.spark.executor.CoarseGrainedExecutorBackend"), "--driver-url", a.driverURL(), "--executor-id", x.id,
 		"--hostname", x.host, "--app-id", a.id, "--resourceProfileId", "0")
 }
 
