@@ -149,8 +149,10 @@ func (r rules) witness(l sight, boot string, renewed time.Time) (Witness, string
 	if r.onNotReady {
 		return WitnessNone, "its silence is enough (survivor.onNotReady)"
 	}
-	return "", "neither the cloud nor its own last word says that it is gone"
+	return "", noWitness
 }
+
+const noWitness = "neither the cloud nor its own last word says that it is gone"
 
 // hint says whether a witness may be there, without a look.
 func (r rules) hint(m kube.Member, vanished bool) bool {

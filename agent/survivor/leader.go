@@ -32,7 +32,8 @@ type client interface {
 	Do(ctx context.Context, r kube.Request) error
 }
 
-// elector takes part in the election of a leader. Only what it sees change counts, by its own clock: times that others have
+// elector takes part in the election of a leader, as client-go's tools/leaderelection does, which needs the typed clientset: with
+// it the program is 15 MB larger, and every agent takes 10 MiB more. Only what it sees change counts, by its own clock: times that others have
 // written are never compared with it. So clocks may differ by any amount.
 type elector struct {
 	api      client

@@ -198,7 +198,11 @@ func (s *Survivor) treat(ctx context.Context, w *wards, p *patient, now time.Tim
 		p.busy = w.admit(w.reads, func() { s.read(ctx, p, copied) })
 		return
 	}
-	if !hint || now.Sub(p.since) < s.rules.after || now.Sub(p.still) < s.rules.after {
+	switch {
+	case now.Sub(p.since) < s.rules.after, now.Sub(p.still) < s.rules.after:
+		return
+	case !hint:
+		s.doubt(p, noWitness)
 		return
 	}
 	if p.due.IsZero() {
@@ -256,12 +260,17 @@ func (s *Survivor) act(term context.Context, p *patient, pass *pass) {
 		p.due = time.Time{}
 		p.failed++
 		p.next = time.Now().Add(min(firstPause<<min(p.failed-1, 3), longestDoubt))
-		if p.doubted != d.why {
-			p.doubted = d.why
-			s.log.Info("it is not certain that a silent node is dead", zap.String("node", p.member.Name), zap.String("why", d.why))
-		}
+		s.doubt(p, d.why)
 	default:
 		s.retry(p, "not all could be done about a dead node: it is tried again", err)
+	}
+}
+
+// doubt logs why a silent node is left alone, when that is another reason than before. mu is held.
+func (s *Survivor) doubt(p *patient, why string) {
+	if p.doubted != why {
+		p.doubted = why
+		s.log.Info("it is not certain that a silent node is dead", zap.String("node", p.member.Name), zap.String("why", why))
 	}
 }
 

@@ -59,6 +59,13 @@ func TestSurvivors(t *testing.T) {
 	if !p.node(second).tainted() {
 		t.Error("the taint was taken from a machine that is off")
 	}
+
+	third := p.survivor(account, "")
+	until(t, "a third one is ready", third.ready)
+	other.end(syscall.SIGTERM)
+	ended := time.Now()
+	until(t, "it leads", func() bool { return third.is("leader", 1) })
+	t.Logf("leader ended by SIGTERM: the next one led after %v", time.Since(ended).Round(100*time.Millisecond))
 }
 
 // TestSurvivorNeedsCertainty walks through what looks like death and is none.
