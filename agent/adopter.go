@@ -27,9 +27,10 @@ const (
 	expectFor   = 3 * time.Minute
 	// changeEvery is how soon it is looked at again when pods change.
 	changeEvery = 200 * time.Millisecond
-	// adoptPause and adoptPauseMax are the pauses before an executor is asked again that is not ready, or a driver that does not answer;
-	// adoptPatience is how long that goes on.
-	adoptPause, adoptPauseMax = 200 * time.Millisecond, 5 * time.Second
+	// adoptPause and adoptPauseMax are the pauses before an executor is asked again that is not ready yet; adoptTrouble is the one after its
+	// driver did not do what it takes. adoptPatience is how long all that goes on.
+	adoptPause, adoptPauseMax = 200 * time.Millisecond, time.Second
+	adoptTrouble              = 15 * time.Second
 	adoptPatience             = 15 * time.Minute
 	// adoptTries is how often an adoption is made that leaves something behind.
 	adoptTries = 3
@@ -166,6 +167,8 @@ var (
 	errNoPod      = errors.New("its pod is not known yet")
 	errNoVersion  = errors.New("its version of Spark is not known yet")
 	errLeftBehind = errors.New("not all could be adopted")
+	errNotBegun   = errors.New("the adoption could not begin")
+	errLater      = errors.New("the adoption did not come to its end")
 )
 
 // follow adopts for one executor, until that is done or pointless. It then looks after what it has adopted.
@@ -198,7 +201,11 @@ func (d *adopter) follow(ctx context.Context, p process) {
 			last = text
 			d.log.Info("nothing adopted yet", zap.String("app", e.App), zap.String("executor", e.ID), zap.Error(err))
 		}
-		if pause(patience, pauses.NextBackOff()) != nil {
+		wait := pauses.NextBackOff()
+		if errors.Is(err, errNotBegun) || errors.Is(err, errLeftBehind) {
+			wait = adoptTrouble
+		}
+		if pause(patience, wait) != nil {
 			return
 		}
 	}
@@ -251,6 +258,13 @@ func (d *adopter) adopt(ctx context.Context, e executor.Executor) (*adoption, er
 		a.close()
 		return nil, errors.Join(errLater, err)
 	}
+	if err != nil {
+		d.log.Warn("adoption not recorded", zap.String("adoption", rep.ID), zap.Error(err))
+	}
+	if why := failureOf(rep); why != "" {
+		a.close()
+		return nil, fmt.Errorf("%w: %s", errNotBegun, why)
+	}
 	d.tell(pod, claims, rep)
 	if _, _, lost := rep.Total(); lost.Outputs > 0 {
 		return a, fmt.Errorf("%w: see report %s", errLeftBehind, rep.ID)
@@ -258,7 +272,15 @@ func (d *adopter) adopt(ctx context.Context, e executor.Executor) (*adoption, er
 	return a, nil
 }
 
-var errLater = errors.New("the adoption did not come to its end")
+// failureOf is why nothing could be done.
+func failureOf(rep *report.Report) string {
+	for _, a := range rep.Applications {
+		if a.Error != "" {
+			return a.Error
+		}
+	}
+	return ""
+}
 
 // leaves says that the executor's driver was told of its end: what it has goes elsewhere.
 func (d *adopter) leaves(e executor.Executor) bool {
