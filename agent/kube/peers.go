@@ -22,7 +22,7 @@ const (
 	// turns up that is not on the last.
 	listEvery = 4 * time.Second
 	// nodeFresh is how long what a node has said is not asked again.
-	nodeFresh = 1500 * time.Millisecond
+	nodeFresh = 3 * time.Second
 	// nodeStale is how long it counts while the API server is away.
 	nodeStale = 10 * time.Minute
 	// nodesAtOnce are asked side by side.

@@ -73,8 +73,5 @@ func (c *Client) IsHere(host string) bool {
 	if c == nil {
 		return false
 	}
-	host = executor.NormalAddress(host)
-	return slices.ContainsFunc(c.o.Pods.Executors(), func(p kube.Pod) bool {
-		return p.IP != "" && !p.Over() && executor.NormalAddress(p.IP) == host
-	})
+	return c.o.Pods.Has(executor.NormalAddress(host))
 }

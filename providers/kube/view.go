@@ -178,6 +178,18 @@ func (p *Pods) Executors() []Pod {
 	return all
 }
 
+// Has says whether one of them has an address, as the API server writes it.
+func (p *Pods) Has(ip string) bool {
+	p.objects.mu.Lock()
+	defer p.objects.mu.Unlock()
+	for _, o := range p.objects.objects {
+		if o.seen.IP == ip && ip != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // Changed is closed when something is learned, or fails.
 func (p *Pods) Changed() <-chan struct{} { return p.objects.next() }
 

@@ -54,6 +54,9 @@ func TestViewOfAPod(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	got[0].Deleting = want.Deleting
+	if !p.Has("10.1.2.3") || p.Has("10.1.2.4") || p.Has("") {
+		t.Error("its address is not known, or another one is")
+	}
 	if !reflect.DeepEqual(got[0], want) || got[0].Marked() != "r1" || got[0].Over() {
 		t.Errorf("got %+v\nwant %+v", got[0], want)
 	}
