@@ -232,8 +232,8 @@ func (n *Node) Replace(ctx context.Context) error {
 	if err := n.c.Do(ctx, http.MethodDelete, "/api/v1/nodes/"+n.Name, nil, nil); err != nil {
 		return err
 	}
-	for _, disk := range []string{"var", "var-work", "kubelet", "mnt"} {
-		if err := os.RemoveAll(n.path(disk)); err != nil {
+	for _, disk := range []string{n.path("var"), n.path("var-work"), n.path("kubelet"), n.path("mnt"), filepath.Join(n.c.locals(), n.Name)} {
+		if err := os.RemoveAll(disk); err != nil {
 			return err
 		}
 	}

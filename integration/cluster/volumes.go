@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/lifeboat/lifeboat/integration/kubelab"
 	"github.com/lifeboat/lifeboat/integration/lab"
@@ -56,12 +57,14 @@ reclaimPolicy: Delete
 // Volumes starts what provisions and attaches volumes, unless it runs, makes the storage classes, and waits until each node
 // that is Ready can mount disks. Each node's part of the driver runs from its boot on.
 func (c *Cluster) Volumes(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	socket, config := c.path("csi.sock"), c.control.AdminKubeconfig()
 	for _, args := range [][]string{
 		{"csi", "controller", "--socket", socket, "--disks", c.disks()},
 		{"csi-provisioner", "--kubeconfig", config, "--csi-address", socket, "--default-fstype", "ext4"},
 		{"csi-attacher", "--kubeconfig", config, "--csi-address", socket},
-		{"csi", "local", "--kubeconfig", config, "--folders", c.path("local")},
+		{"csi", "local", "--kubeconfig", config, "--folders", c.locals()},
 	} {
 		if err := c.keepRunning(args); err != nil {
 			return err
@@ -78,8 +81,9 @@ func (c *Cluster) Volumes(ctx context.Context) error {
 	return nil
 }
 
-// disks is the folder of the disks; those of local volumes are in another.
-func (c *Cluster) disks() string { return c.path("disks") }
+// disks is the folder of the disks, and locals that of the local volumes, by node: a node that is replaced takes its own along.
+func (c *Cluster) disks() string  { return c.path("disks") }
+func (c *Cluster) locals() string { return c.path("local") }
 
 // keepRunning starts a part of the volumes' machinery beside the API server, unless it runs.
 func (c *Cluster) keepRunning(args []string) error {

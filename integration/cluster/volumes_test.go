@@ -57,8 +57,10 @@ func volumeOf(t *testing.T, namespace, claim string) string {
 // names waits until a pod has written its name to a claim, and returns all names there.
 func names(t *testing.T, namespace, claim, pod string) string {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
 	var all string
-	must(t, lab.Until(t.Context(), pod+" has written to "+claim, func(ctx context.Context) (bool, error) {
+	must(t, lab.Until(ctx, pod+" has written to "+claim, func(ctx context.Context) (bool, error) {
 		claims, err := shared.Claims(ctx, namespace)
 		if err != nil || len(claims) == 0 || claims[0].Phase != "Bound" {
 			return false, err
@@ -96,7 +98,7 @@ func TestDiskMoves(t *testing.T) {
 	at("node-a")
 
 	begin := time.Now()
-	_, err := shared.Kubectl(ctx, "-n", "disks", "delete", "pod", "one")
+	_, err := shared.Kubectl(ctx, "-n", "disks", "delete", "pod", "one", "--timeout=60s")
 	must(t, err)
 	must(t, shared.Apply(ctx, claimAndPod("disks", DiskClass, "disk", "two", "node-b")))
 	if all := names(t, "disks", "disk", "two"); all != "one two" {
@@ -105,8 +107,11 @@ func TestDiskMoves(t *testing.T) {
 	t.Logf("the disk moved in %v", time.Since(begin))
 	at("node-b")
 
+	restore(t, "node-b")
 	must(t, shared.Node("node-b").PowerOff())
-	must(t, shared.WaitCondition(ctx, "node-b", "Ready", "Unknown"))
+	noticed, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	must(t, shared.WaitCondition(noticed, "node-b", "Ready", "Unknown"))
 	_, err = shared.Kubectl(ctx, "-n", "disks", "delete", "pod", "two", "--force", "--grace-period=0")
 	must(t, err)
 	at("node-b")
@@ -123,7 +128,7 @@ func TestDiskMoves(t *testing.T) {
 	must(t, err)
 	must(t, shared.Node("node-b").PowerOn(ctx))
 	must(t, shared.Volumes(ctx))
-	_, err = shared.Kubectl(ctx, "-n", "disks", "delete", "pod", "three")
+	_, err = shared.Kubectl(ctx, "-n", "disks", "delete", "pod", "three", "--timeout=60s")
 	must(t, err)
 	must(t, shared.Apply(ctx, claimAndPod("disks", DiskClass, "disk", "four", "node-b")))
 	names(t, "disks", "disk", "four")
@@ -140,13 +145,15 @@ func TestLocalVolumeStays(t *testing.T) {
 	names(t, "locals", "local", "one")
 	folder, err := shared.Contents(ctx, volumeOf(t, "locals", "local"))
 	must(t, err)
-	_, err = shared.Kubectl(ctx, "-n", "locals", "delete", "pod", "one")
+	_, err = shared.Kubectl(ctx, "-n", "locals", "delete", "pod", "one", "--timeout=60s")
 	must(t, err)
 	must(t, shared.Apply(ctx, claimAndPod("locals", LocalClass, "local", "two", "node-b")))
 	_, err = shared.Kubectl(ctx, "-n", "locals", "wait", "pod/two", "--for=condition=PodScheduled=false", "--timeout=60s")
 	must(t, err)
 	_, err = shared.Kubectl(ctx, "-n", "locals", "delete", "pod/two", "pvc/local", "--timeout=60s")
 	must(t, err)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	must(t, lab.Until(ctx, "the folder of the volume has gone", func(context.Context) (bool, error) {
 		_, err := os.Stat(folder)
 		return os.IsNotExist(err), nil
