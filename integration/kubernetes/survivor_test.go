@@ -195,3 +195,37 @@ func TestThirtyNodesAtOnce(t *testing.T) {
 	t.Logf("%d nodes with %d executors each, from certainty to done: median %v, p95 %v, longest %v; %v from the last power-off to the end; resident %d KiB, at most %d KiB",
 		wave, each, all[wave/2].Round(time.Millisecond), all[wave*95/100].Round(time.Millisecond), all[wave-1].Round(time.Millisecond), whole.Round(100*time.Millisecond), now, most)
 }
+
+// TestSurvivorCrashes in the middle of a wave, while the API server hangs for a while: the next one does what is left.
+func TestSurvivorCrashes(t *testing.T) {
+	t.Parallel()
+	const wave, each = 8, 20
+	c, err := start(t.Context())
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Close()) })
+	p := newPool(t, c, 20)
+	p.all(p.nodes[:wave], func(n string) error { return p.executors(n, each) })
+	must(t, p.executors(p.nodes[wave], each))
+	account := p.account(survivor.Permissions(p.name))
+	first := p.survivor(account, "")
+	until(t, "it leads", func() bool { return first.is("leader", 1) })
+	p.all(p.nodes[:wave], p.powerOff)
+	until(t, "some pods are gone", func() bool { return p.pods("", "executor") < (wave+1)*each })
+	first.end(syscall.SIGKILL)
+	left := p.pods("", "executor")
+	t.Logf("killed with %d of %d executors left on dead nodes", left-each, wave*each)
+
+	next := p.survivor(account, "")
+	must(t, c.Pause())
+	time.AfterFunc(3*time.Second, func() { _ = c.Resume() })
+	until(t, "the next one has done the rest", func() bool { return next.is("dead_nodes", wave) })
+	if n := p.pods("", "executor"); n != each {
+		t.Errorf("executors left: %d; those of the living node are %d", n, each)
+	}
+	for _, n := range p.nodes[:wave] {
+		if !p.node(n).tainted() {
+			t.Errorf("%s is not tainted", n)
+		}
+		until(t, "an event on "+n, func() bool { return p.events("default", survivor.ReasonDead, n) == 1 })
+	}
+}
