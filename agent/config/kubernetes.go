@@ -12,7 +12,7 @@ const (
 // Kubernetes says what the agent may do at the API server. What it watches there is in Providers.Kube; without that watch none
 // of this is done.
 type Kubernetes struct {
-	Cordon     bool          `yaml:"cordon" doc:"Cordon and taint this node when all of it is rescued, so that nothing new starts on it. Taken back when the machine turns out to stay."`
+	Cordon     bool          `yaml:"cordon" doc:"Cordon and taint this node when all of it is rescued, so that nothing new starts on it. Taken back when the machine turns out to stay. false: only mark it, so that other nodes send nothing here."`
 	DeletePods bool          `yaml:"deletePods" doc:"End executors by deleting their pods, which Spark does not count as a failure of the application. false: by a signal."`
 	Grace      time.Duration `yaml:"grace" doc:"Grace period of that deletion. The executor is also signalled at once." min:"1s" max:"5m"`
 	Events     bool          `yaml:"events" doc:"Write Events on the executor's pod, the driver's pod and the node, one for each phase of a rescue."`
