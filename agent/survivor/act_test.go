@@ -222,7 +222,7 @@ func TestPass(t *testing.T) {
 		"the object has gone": {change: func(w *world) { w.gone = true }, want: all[:3]},
 		"its own last word frees no volumes": {change: func(w *world) {
 			w.member.Taints = nil
-			w.member.Annotations = map[string]string{kube.OwnMark: `{"phase":"ended","deadline":"1999-12-31T00:00:00Z","boot":"b1"}`}
+			w.member.Annotations = word()
 		}, want: all[:3]},
 		"silence is enough":     {config: func(c *config.Survivor) { c.OnNotReady = true }, change: func(w *world) { w.member.Taints = nil }, want: all},
 		"silence is not enough": {change: func(w *world) { w.member.Taints = nil }, err: errDoubt, left: pods},
@@ -357,6 +357,46 @@ func TestGuardBeginsInTheMiddle(t *testing.T) {
 			t.Errorf("it went on: %v, pods left: %d", err, len(w.pods))
 		}
 	})
+}
+
+// TestDefect05NodeThatRunsIsNotTainted: the taint detaches volumes from a machine. Whatever is heard of it before that last step,
+// after all the others, is in time.
+func TestDefect05NodeThatRunsIsNotTainted(t *testing.T) {
+	for name, heard := range map[string]func(w *world){
+		"it renews its lease":    func(w *world) { w.lease.Renewed = micro(time.Now()) },
+		"it is ready":            func(w *world) { w.member.Ready = "True" },
+		"it has booted":          func(w *world) { w.member.BootID = "b2" },
+		"it was made again":      func(w *world) { w.member.UID = "u2" },
+		"the cloud has erred":    func(w *world) { w.member.Taints = nil },
+		"it was written to":      nil,
+		"only its last word":     func(w *world) { w.member.Taints, w.member.Annotations = nil, word() },
+		"its object was deleted": func(w *world) { w.gone = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(1)
+				s := survivorOf(t, w, nil)
+				w.before = func(w *world, what string) error {
+					switch {
+					case strings.HasSuffix(what, "by force") && heard != nil:
+						heard(w)
+					case strings.HasPrefix(what, "PATCH /api/v1/nodes/") && heard == nil:
+						w.member.ResourceVersion = "8" // in the last moment
+					}
+					return nil
+				}
+				_ = run(s, passOf(s, w))
+				if got := w.writes(); !slices.Contains(got, "FORCE 1") || w.member.Tainted(outOfService) {
+					t.Errorf("done: %q, taints %+v", got, w.member.Taints)
+				}
+			})
+		})
+	}
+}
+
+// word is a machine's last word, of long ago.
+func word() map[string]string {
+	return map[string]string{kube.OwnMark: `{"phase":"ended","deadline":"1999-12-31T00:00:00Z","boot":"b1"}`}
 }
 
 // TestRelabelled: a node that does not fit the selector any more is none of its business, whatever the cloud says.
