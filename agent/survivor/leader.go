@@ -193,13 +193,14 @@ func (e *elector) put(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// free says whether this replica may take the Lease.
-func (e *elector) free(l *lease, now time.Time) bool {
+// free says whether this replica may take the Lease, which it has begun to read at asked. Of what is new the end of the reading
+// counts, of what is the same its beginning: a slow answer only makes the wait longer.
+func (e *elector) free(l *lease, asked time.Time) bool {
 	if beat := l.Metadata.ResourceVersion + l.Spec.Holder; beat != e.beat {
-		e.beat, e.seen = beat, now
+		e.beat, e.seen = beat, time.Now()
 	}
 	patience := max(leaseDuration, min(time.Duration(l.Spec.Seconds)*time.Second, time.Minute))
-	return l.Spec.Holder == "" || l.Spec.Holder == e.identity || now.Sub(e.seen) >= patience
+	return l.Spec.Holder == "" || l.Spec.Holder == e.identity || asked.Sub(e.seen) >= patience
 }
 
 // claim writes this replica's name into a Lease. Its version is that which was read: who writes meanwhile wins.

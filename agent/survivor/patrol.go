@@ -68,20 +68,20 @@ func (s *Survivor) look(ctx context.Context, w *wards) bool {
 	if !s.count(now) {
 		return false
 	}
-	held, silent := s.guard(now), 0
+	held, dead := s.guard(now), 0
 	for uid, p := range s.cases {
 		if !p.vanished.IsZero() && now.Sub(p.vanished) > goneFor && !p.busy {
 			delete(s.cases, uid)
 			continue
 		}
 		if p.declared {
-			silent++
+			dead++
 		}
 		if !p.busy && !now.Before(p.next) {
 			s.treat(ctx, w, p, now)
 		}
 	}
-	s.metrics.looked(s.census, silent, s.fleet.Health().OK)
+	s.metrics.looked(s.census, dead, s.fleet.Health().OK)
 	if _, leads := s.elector.lead(); leads {
 		s.receive(w, now)
 		s.sayHeld(held)

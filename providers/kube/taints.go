@@ -91,9 +91,9 @@ func DisruptionTaints() []Taint {
 		{Key: "remediator.kubernetes.azure.com/unschedulable", Kind: providers.Drain, Lead: shorter},
 		// aks-node-termination-handler, for scheduled events of the type Preempt.
 		{Key: "aks-node-termination-handler/preempt", Kind: providers.Preemption, Lead: shorter},
-		// Set when the machine is off (cloud-provider, node lifecycle controller) or was declared dead by hand: whoever reads
-		// this lives, so that it is old or wrong, and no reason to begin anything. Lifeboat never sets either.
-		{Key: "node.cloudprovider.kubernetes.io/shutdown"},
+		// Set when the machine is off (cloud-provider, node lifecycle controller), or was declared dead by hand or by a survivor
+		// (agent/survivor): whoever reads this lives, so that it is old or wrong, and no reason to begin anything.
+		{Key: ShutdownTaint},
 		{Key: corev1.TaintNodeOutOfService},
 	}
 }
