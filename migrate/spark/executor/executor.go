@@ -64,7 +64,7 @@ type AccessError struct {
 }
 
 func (e *AccessError) Error() string {
-	return fmt.Sprintf("process %d: %s: %v: the agent needs %s, or to run as Spark's user", e.PID, e.What, e.Err, e.Need)
+	return fmt.Sprintf("process %d: %s: %v: the agent needs %s, or to run as Spark's user and group", e.PID, e.What, e.Err, e.Need)
 }
 
 func (e *AccessError) Unwrap() error { return e.Err }

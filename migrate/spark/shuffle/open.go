@@ -130,7 +130,7 @@ func readFull(fd int, p []byte, off int64) (int, error) {
 // explain adds to an error what would help.
 func explain(err error) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("%w: the agent needs CAP_DAC_READ_SEARCH, or to run as Spark's user", err)
+		return fmt.Errorf("%w: the agent needs CAP_DAC_READ_SEARCH, or to run as Spark's user and group", err)
 	}
 	return err
 }
