@@ -29,7 +29,7 @@ type JobOptions struct {
 	ExecutorNode     string
 	ExecutorTemplate string
 	Cluster          bool              // spark-submit makes the driver's pod, as in production; else client mode in a pod made here
-	Conf             map[string]string // more of Spark's settings; they win
+	Conf             map[string]string // more of Spark's settings; they win, and an empty one leaves the lab's out
 	DriverTemplate   string            // pod template of a driver in cluster mode (YAML)
 
 	Maps, Reduces int           // tasks; 0: 12 and 4
@@ -143,6 +143,7 @@ func (j *Job) conf() map[string]string {
 		maps.Copy(conf, claims(o.ClaimClass))
 	}
 	maps.Copy(conf, o.Conf)
+	maps.DeleteFunc(conf, func(_, v string) bool { return v == "" })
 	return conf
 }
 

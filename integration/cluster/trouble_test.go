@@ -1,0 +1,84 @@
+//go:build integration
+
+package cluster
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/lifeboat/lifeboat/integration/lab"
+)
+
+// slowly makes a rescue last some seconds: one output after the other.
+const slowly = "migrate: {inFlight: 1, connections: 1}\n"
+
+// many outputs of some size, for a rescue in whose middle something is to happen.
+func many(name string) JobOptions {
+	return JobOptions{Name: name, Executors: 2, Maps: 240, KiB: 256}
+}
+
+// TestAgentKilledInARescue: the kubelet starts another one, which goes on.
+func TestAgentKilledInARescue(t *testing.T) {
+	s := newScene(t, slowly)
+	j := s.job(many("killed"))
+	leaving := s.on(j, "node-a")
+	shared.Metadata("node-a").Announce(2 * time.Minute)
+	s.awaitSaved(5)
+	s.killAgent()
+	if rep := s.rescued(); rep.Runs < 2 {
+		t.Errorf("%d runs of the agent, want two", rep.Runs)
+	}
+	unharmed(t, j)
+	for _, p := range leaving {
+		s.told("spark", p.Name)
+	}
+	s.told("default", "node-a")
+}
+
+// TestAPIServerAwayInARescue: the data path goes on without the API server, and what could not be said is said when it is back.
+func TestAPIServerAwayInARescue(t *testing.T) {
+	for name, trouble := range map[string]struct {
+		begin, end func(ctx context.Context) error
+	}{
+		"stopped": {
+			func(context.Context) error { shared.StopAPIServer(); return nil },
+			shared.StartAPIServer,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, "")
+			j := s.job(JobOptions{Name: "api-" + name, Executors: 2, Maps: 24})
+			leaving := s.on(j, "node-a")
+			must(t, trouble.begin(s.ctx))
+			back := false
+			defer func() {
+				if !back {
+					must(t, trouble.end(context.Background()))
+				}
+			}()
+			begin := time.Now()
+			shared.Metadata("node-a").Announce(2 * time.Minute)
+			rep := s.rescued()
+			t.Logf("the report was there %v after the notice", time.Since(begin).Round(10*time.Millisecond))
+			if took := rep.Ended.Sub(rep.Began); took > 30*time.Second {
+				t.Errorf("the rescue took %v", took)
+			}
+			if len(rep.Unsaid) == 0 {
+				t.Error("nothing was left to be said")
+			}
+			unharmed(t, j) // with nobody at the API server
+			must(t, trouble.end(s.ctx))
+			back = true
+			for _, p := range leaving {
+				s.told("spark", p.Name)
+			}
+			s.told("spark", j.Name)
+			s.told("default", "node-a")
+			must(t, lab.Until(s.ctx, "the node is cordoned", func(ctx context.Context) (bool, error) {
+				out, err := shared.Kubectl(ctx, "get", "node", "node-a", "-o", "jsonpath={.spec.unschedulable} {.metadata.annotations.lifeboat\\.dev/last-rescue}")
+				return err == nil && out == "true "+rep.ID, nil
+			}))
+		})
+	}
+}
