@@ -178,12 +178,12 @@ func (p *Pods) Executors() []Pod {
 	return all
 }
 
-// Has says whether one of them has an address, as the API server writes it.
+// Has says whether one of them that has not ended has an address, as the API server writes it.
 func (p *Pods) Has(ip string) bool {
 	p.objects.mu.Lock()
 	defer p.objects.mu.Unlock()
 	for _, o := range p.objects.objects {
-		if o.seen.IP == ip && ip != "" {
+		if o.seen.IP == ip && ip != "" && !o.seen.Over() {
 			return true
 		}
 	}

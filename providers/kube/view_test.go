@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,20 @@ func TestViewOfAPod(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got[0], want) || got[0].Marked() != "r1" || got[0].Over() {
 		t.Errorf("got %+v\nwant %+v", got[0], want)
+	}
+}
+
+// TestAddressesOfTheDead: what has ended keeps an address that somebody else may have by now, on another node too.
+func TestAddressesOfTheDead(t *testing.T) {
+	for _, phase := range []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed} {
+		p, err := NewPods(Options{Cluster: anywhere(t), Node: "node-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		show(t, p.objects, strings.Replace(executorDoc, "Running", string(phase), 1))
+		if len(p.Executors()) != 1 || p.Has("10.1.2.3") {
+			t.Errorf("%s: the address counts", phase)
+		}
 	}
 }
 
