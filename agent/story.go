@@ -55,11 +55,11 @@ func (a *application) sayBegan() {
 	a.mu.Lock()
 	peers := len(a.willing)
 	a.mu.Unlock()
-	where := fmt.Sprintf("%d executors elsewhere can take them", peers)
+	where := fmt.Sprintf("executors elsewhere that can take them: %d", peers)
 	if peers == 0 {
 		where = "they go to object storage"
 	}
-	until := fmt.Sprintf("until %s, in %s: %s", clock(a.taken()), report.Seconds(a.untilTaken().Seconds()), a.why())
+	until := fmt.Sprintf("The end is at %s, in %s: %s", clock(a.taken()), report.Seconds(a.untilTaken().Seconds()), a.why())
 	var driver kubernetes.Object
 	for _, m := range a.snapshot() {
 		pod, known := a.pod(m)
@@ -67,15 +67,15 @@ func (a *application) sayBegan() {
 			continue
 		}
 		driver = kubernetes.DriverObject(pod)
-		a.kube.Tell(a.journal.ID(), kubernetes.Began, fmt.Sprintf("Rescue %s: this executor leaves. Map outputs found: %s; %s %s.",
+		a.kube.Tell(a.journal.ID(), kubernetes.Began, fmt.Sprintf("Rescue %s: this executor leaves. Map outputs found: %s; %s. %s.",
 			a.journal.ID(), a.outputsOf(m), where, until), kubernetes.PodObject(pod))
 	}
 	a.kube.NoteRescue(a.journal.ID(), driver)
-	what := fmt.Sprintf("%d executors leave node %s", len(a.snapshot()), a.kube.Name())
+	what := fmt.Sprintf("executors that leave node %s: %d", a.kube.Name(), len(a.snapshot()))
 	if a.wholeNode() {
-		what = fmt.Sprintf("node %s goes, and %d executors with it", a.kube.Name(), len(a.snapshot()))
+		what = fmt.Sprintf("node %s goes, with executors of this application: %d", a.kube.Name(), len(a.snapshot()))
 	}
-	a.kube.Tell(a.journal.ID(), kubernetes.Began, fmt.Sprintf("Rescue %s: %s. Map outputs found: %s; %s %s.", a.journal.ID(), what, amount(a.engine.Progress().Found), where, until), driver)
+	a.kube.Tell(a.journal.ID(), kubernetes.Began, fmt.Sprintf("Rescue %s: %s. Map outputs found: %s; %s. %s.", a.journal.ID(), what, amount(a.engine.Progress().Found), where, until), driver)
 }
 
 // saySaved tells what of an executor's outputs is safe elsewhere, just before it is ended, and what is not.
@@ -86,7 +86,7 @@ func (a *application) saySaved(m *member) {
 	}
 	found, saved := a.outputsOf(m), a.outputsOf(m, migrate.Saved)
 	if saved.Outputs > 0 || found.Outputs == 0 {
-		a.kube.Tell(a.journal.ID(), kubernetes.Saved, fmt.Sprintf("Rescue %s: map outputs saved: %s of %s, %s after the notice; those of its application went to %d places.",
+		a.kube.Tell(a.journal.ID(), kubernetes.Saved, fmt.Sprintf("Rescue %s: map outputs saved: %s of %s, %s after the notice. Destinations of its application's: %d.",
 			a.journal.ID(), saved, found, report.Seconds(time.Since(a.notice.Seen).Seconds()), a.places()), kubernetes.PodObject(pod))
 	}
 	if saved.Outputs < found.Outputs {

@@ -63,7 +63,7 @@ func TestStoryOfARescue(t *testing.T) {
 	}
 	for what, words := range map[string][]string{
 		"SparkRescueBegan Node/node-a":      {rep.ID, "preemption (script)", "Executors here: 1"},
-		"SparkRescueBegan Pod/app-1-exec-1": {rep.ID, "this executor leaves", "5 (", "1 executors elsewhere"},
+		"SparkRescueBegan Pod/app-1-exec-1": {rep.ID, "this executor leaves", "5 (", "executors elsewhere that can take them: 1"},
 		"SparkRescueSaved Pod/app-1-exec-1": {rep.ID, "5 ("},
 		"SparkRescueEnded Pod/driver":       {"on node node-a is over", "lifeboat report " + rep.ID},
 	} {
