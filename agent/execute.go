@@ -179,7 +179,7 @@ func (a *Agent) finish(r *rescue) (*report.Report, error) {
 	case r.calledOff():
 		err = r.recordWithdrawn()
 		if r.marksNode() {
-			r.kube.Withdrawn()
+			r.kube.Withdrawn(r.journal.ID())
 		}
 	case r.life.Err() != nil && !r.dryRun:
 		rep.Interrupted = true

@@ -35,8 +35,9 @@ type Rescue struct {
 // marking is the way of the mark to the Node object. Only followNode writes there.
 type marking struct {
 	mu      sync.Mutex
-	wanted  *intent // nil: nothing was asked for since the agent started
-	running bool    // a rescue of the node
+	wanted  *intent    // nil: nothing was asked for since the agent started
+	running bool       // a rescue of the node
+	ended   *kube.Mark // the last one that is over; nil: none, or the node was given back since
 	wake    chan struct{}
 }
 
@@ -63,12 +64,24 @@ func (c *Client) Ended(r Rescue) {
 	if c == nil {
 		return
 	}
-	c.want(&kube.Mark{Report: r.Report, Phase: kube.PhaseEnded, Deadline: r.Deadline.UTC(), By: r.By}, false)
+	m := &kube.Mark{Report: r.Report, Phase: kube.PhaseEnded, Deadline: r.Deadline.UTC(), By: r.By}
+	c.want(m, false)
+	c.marking.mu.Lock()
+	defer c.marking.mu.Unlock()
+	c.marking.ended = m
 }
 
-// Withdrawn takes the mark back, and what came with it: nobody was told of the rescue.
-func (c *Client) Withdrawn() {
+// Withdrawn takes the mark of a rescue back, and what came with it: nobody was told. Where an earlier one was over for which the
+// node is still to be taken, that one's mark comes back.
+func (c *Client) Withdrawn(report string) {
 	if c == nil {
+		return
+	}
+	c.marking.mu.Lock()
+	earlier := c.marking.ended
+	c.marking.mu.Unlock()
+	if earlier != nil && earlier.Report != report && time.Since(earlier.Deadline) < outlived {
+		c.want(earlier, false)
 		return
 	}
 	c.want(nil, false)
@@ -84,7 +97,7 @@ func (c *Client) Narrowed(report string) {
 	w := c.marking.wanted
 	c.marking.mu.Unlock()
 	if w != nil && w.mark != nil && w.mark.Report == report {
-		c.Withdrawn()
+		c.Withdrawn(report)
 	}
 }
 
@@ -170,6 +183,7 @@ func (c *Client) tend(ctx context.Context) error {
 		if c.isOver() {
 			c.log.Info("this node stays: its mark is taken back")
 			c.want(nil, false)
+			c.forgetEnded()
 			c.teller.offerAll()
 		}
 		return nil
@@ -187,6 +201,12 @@ func (c *Client) tend(ctx context.Context) error {
 		close(w.tried)
 	}
 	return err
+}
+
+func (c *Client) forgetEnded() {
+	c.marking.mu.Lock()
+	defer c.marking.mu.Unlock()
+	c.marking.ended = nil
 }
 
 // isOver says that the node has a mark that has outlived its reason.

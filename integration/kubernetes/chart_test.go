@@ -119,7 +119,7 @@ func TestAgentWorksWithinItsRights(t *testing.T) {
 	if _, failed := h.Unsaid("r1"); len(failed) > 0 {
 		t.Errorf("refused: %q", failed)
 	}
-	h.Withdrawn()
+	h.Withdrawn(soon.Report)
 	must(t, h.AwaitMark(t.Context()))
 	h.until("the claim is shown again", func() bool { return own.claim(claim).Metadata.Labels[kube.LabelApp] == app })
 	if n := own.read(); n.Spec.Unschedulable || n.Metadata.Annotations[kube.LastRescue] != "r1" {

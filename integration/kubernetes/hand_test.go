@@ -47,6 +47,7 @@ func newHandOf(t *testing.T, o kube.Options, standing func() bool) *agentHand {
 	pods, err := kube.NewPods(o)
 	must(t, err)
 	h := &agentHand{t: t, node: node, pods: pods, proc: t.TempDir()}
+	must(t, os.Symlink("/proc/1", filepath.Join(h.proc, "1"))) // disks are looked for there
 	h.Client = hand.New(hand.Options{
 		Cluster: o.Cluster, Node: node, Pods: pods, Name: o.Node, Config: config.Default().Kubernetes, Standing: standing, Proc: h.proc,
 	})
@@ -170,7 +171,7 @@ func TestNodeIsMarkedWhileItIsRescued(t *testing.T) {
 	if n := m.read(); n.ownTaint() != kube.PhaseEnded || !n.Spec.Unschedulable {
 		t.Errorf("%+v", n.Spec)
 	}
-	h.Withdrawn()
+	h.Withdrawn(soon.Report)
 	must(t, h.AwaitMark(t.Context()))
 	if n := m.read(); n.Spec.Unschedulable || n.ownTaint() != "" || n.Metadata.Annotations[kube.OwnMark] != "" || n.Spec.Taints[0].Key != "team" {
 		t.Errorf("not given back as it was: %+v", n)
@@ -192,6 +193,27 @@ func TestUncordonByHandIsNotUndone(t *testing.T) {
 		t.Error("cordoned again")
 	}
 	h.until("the mark is taken back", func() bool { n := m.read(); return n.ownTaint() == "" && n.Metadata.Annotations[kube.OwnMark] == "" })
+}
+
+// TestWithdrawnNoticeLeavesAnEarlierOne: the node is still to be taken for it.
+func TestWithdrawnNoticeLeavesAnEarlierOne(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, shared)
+	h := newHand(t, newDoor(t), m, nil)
+	second := soon
+	second.Report = "r2"
+	h.Begin(soon)
+	h.Ended(soon)
+	must(t, h.AwaitMark(t.Context()))
+	h.Begin(second)
+	must(t, h.AwaitMark(t.Context()))
+	h.Withdrawn(second.Report)
+	must(t, h.AwaitMark(t.Context()))
+	n := m.read()
+	mark, err := kube.ParseMark(n.Metadata.Annotations[kube.OwnMark])
+	if err != nil || mark.Report != soon.Report || !mark.Cordoned || !n.Spec.Unschedulable || n.ownTaint() != kube.PhaseEnded {
+		t.Errorf("%+v, %v, %+v", mark, err, n.Spec)
+	}
 }
 
 // TestRescueThatIsNarrowed to some executors leaves the node to others; another rescue's mark is none of its business.
@@ -223,7 +245,7 @@ func TestCordonOfOthersStays(t *testing.T) {
 	if kinds := h.seesMark(kube.PhaseCopying); len(kinds) != 1 || kinds[0] != providers.Cordon {
 		t.Errorf("notices %v", kinds)
 	}
-	h.Withdrawn()
+	h.Withdrawn(soon.Report)
 	must(t, h.AwaitMark(t.Context()))
 	if n := m.read(); !n.Spec.Unschedulable || n.ownTaint() != "" {
 		t.Errorf("%+v", n.Spec)

@@ -143,7 +143,7 @@ func TestClaimOnARealAPIServer(t *testing.T) {
 	if _, shown := c.Labels[kube.LabelApp]; shown || c.Annotations[kube.HiddenSelector] != app {
 		t.Errorf("not hidden: %+v", c)
 	}
-	h.Withdrawn()
+	h.Withdrawn(soon.Report)
 	h.until("the claim is shown again", func() bool {
 		c := m.claim(name).Metadata
 		_, hidden := c.Annotations[kube.HiddenSelector]
