@@ -202,6 +202,7 @@ func (l *later) settle(t *task, reason error) {
 // giveUp ends an errand that was not done. mu is held.
 func (l *later) giveUp(t *task, reason error) {
 	t.err = fmt.Errorf("%s: %w", t.what, reason)
+	t.do = nil // what it holds is not kept
 	close(t.over)
 	l.log.Warn("not said to Kubernetes", zap.String("what", t.what), zap.String("rescue", t.rescue), zap.Error(reason))
 	if len(l.failed) >= maxErrands {
