@@ -208,7 +208,7 @@ func (n *Node) PowerOff() error {
 		return err
 	}
 	n.init.Kill()
-	return nil
+	return removeCgroups(n.cgroup()) // as a machine does; the next boot would ask for the tasks of each for seconds
 }
 
 // PowerOn starts the node again after PowerOff, with a new boot id, and waits until it is Ready. What had been scheduled to it is
@@ -249,10 +249,18 @@ func (n *Node) WaitReady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.init.WaitFor(ctx, n.Name+" is Ready", func(ctx context.Context) (bool, error) {
+	var seen nodeStatus
+	err = n.init.WaitFor(ctx, n.Name+" is Ready", func(ctx context.Context) (bool, error) {
 		s, err := n.c.nodeStatus(ctx, n.Name)
+		if err == nil {
+			seen = s
+		}
 		return err == nil && s.NodeInfo.BootID == boot && s.condition("Ready") == "True", nil
 	})
+	if err != nil {
+		return fmt.Errorf("%w\nof boot %s; the API server says: %+v\n%s\n%s", err, boot, seen, n.Tail("kubelet", 25), n.Tail("containerd", 10))
+	}
+	return nil
 }
 
 // BootID is the one of its newest boot.
@@ -316,7 +324,7 @@ func (c *Cluster) WaitCondition(ctx context.Context, node, condition, status str
 // nodeStatus is what the API server says of a node.
 type nodeStatus struct {
 	NodeInfo   struct{ BootID string }
-	Conditions []struct{ Type, Status string }
+	Conditions []struct{ Type, Status, Reason, Message string }
 }
 
 func (c *Cluster) nodeStatus(ctx context.Context, node string) (nodeStatus, error) {

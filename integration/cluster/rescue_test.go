@@ -140,7 +140,8 @@ func TestRescuesInARow(t *testing.T) {
 	ctx := t.Context()
 	step := newSteps(t)
 	must(t, shared.InstallAgent(ctx, AgentOptions{}))
-	job := startJob(t, JobOptions{Name: "row", Spark: "4.3.0", Node: "node-b", Executors: 2, ExecutorTemplate: onePerNode, Maps: 6, KiB: 64})
+	job := startJob(t, JobOptions{Name: "row", Spark: "4.3.0", Node: "node-b", Executors: 2, ExecutorTemplate: onePerNode, Maps: 8, KiB: 64,
+		MapTime: 500 * time.Millisecond}) // an executor gets its first task a moment after it has registered
 	step.done("the job has its executors")
 	n := shared.Node("node-a")
 	restore(t, n.Name)
@@ -151,7 +152,10 @@ func TestRescuesInARow(t *testing.T) {
 		known, err := shared.Reports(n.Name)
 		must(t, err)
 		n.Metadata.Announce(2 * time.Minute)
-		rescued(t, n.Name, known...)
+		r := rescued(t, n.Name, known...)
+		if found, _, _ := r.Total(); found.Outputs == 0 {
+			t.Error("the replaced executor had no output: this rescue has saved nothing")
+		}
 		must(t, n.PowerOff())
 		step.done("rescued and off")
 		unharmed(t, job)
