@@ -177,3 +177,36 @@ func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
 		}
 	}
 }
+
+// TestNamespaceMustAllowTheAgent: the label that the installation page names is needed, and is enough.
+func TestNamespaceMustAllowTheAgent(t *testing.T) {
+	t.Parallel()
+	helm, err := chart.New(t.Context(), os.Stderr)
+	must(t, err)
+	manifest, err := helm.Manifests(t.Context(), chart.Release{})
+	must(t, err)
+	list, err := chart.Objects(manifest)
+	must(t, err)
+	var template any
+	for _, o := range list {
+		if o["kind"] == "DaemonSet" {
+			template = o["spec"].(map[string]any)["template"].(map[string]any)["spec"]
+		}
+	}
+	for level, admitted := range map[string]bool{"privileged": true, "baseline": false} {
+		ns := "agents-" + level
+		must(t, shared.Do(t.Context(), http.MethodPost, "/api/v1/namespaces", object{
+			"metadata": object{"name": ns, "labels": object{"pod-security.kubernetes.io/enforce": level}},
+		}, nil))
+		err := shared.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/"+ns+"/pods?dryRun=All", object{
+			"metadata": object{"name": "agent"}, "spec": template,
+		}, nil)
+		var refused *kubelab.StatusError
+		if admitted && err != nil || !admitted && (!errors.As(err, &refused) || refused.Code != http.StatusForbidden) {
+			t.Errorf("%s: %v", level, err)
+		}
+		if !admitted && !strings.Contains(err.Error(), "violates PodSecurity") {
+			t.Errorf("refused for another reason: %v", err)
+		}
+	}
+}
