@@ -48,8 +48,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ printf "%s-%s" .Release.Namespace (include "lifeboat.fullname" .) | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
+{{/* A folder of the node that the agent is given: never all of the node's. */}}
+{{- define "lifeboat.folder" -}}
+{{- if or (not (regexMatch "^(/[A-Za-z0-9._-]+)+/?$" .folder)) (regexMatch "/[.]{1,2}(/|$)" .folder) -}}
+{{- fail (printf "%s: %q is no folder of its own: set a full path, as /var/lib/lifeboat" .key .folder) -}}
+{{- end -}}
+{{ trimSuffix "/" .folder }}
+{{- end -}}
+
 {{- define "lifeboat.state" -}}
-{{ .Values.config.state | default "/var/lib/lifeboat" }}
+{{ include "lifeboat.folder" (dict "key" "config.state" "folder" (.Values.config.state | default "/var/lib/lifeboat")) }}
 {{- end -}}
 
 {{- define "lifeboat.stateVolume" -}}
