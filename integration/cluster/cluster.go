@@ -61,13 +61,8 @@ type Cluster struct {
 
 // Start starts a cluster, or finds the one that is kept, and returns when both nodes are Ready.
 func Start(ctx context.Context, o Options) (c *Cluster, err error) {
-	if os.Geteuid() != 0 {
-		return nil, errors.New("the two-node Kubernetes needs root: namespaces, mounts and control groups; run the tests as root")
-	}
-	for program, pkg := range map[string]string{"ip": "iproute2", "mount": "mount", "nsenter": "util-linux"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return nil, fmt.Errorf("the two-node Kubernetes needs the program %s: apt-get install %s", program, pkg)
-		}
+	if err := findPrograms(); err != nil {
+		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = io.Discard
@@ -107,6 +102,19 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	return c, nil
 }
 
+// findPrograms says what a cluster lacks on this machine.
+func findPrograms() error {
+	if os.Geteuid() != 0 {
+		return errors.New("the two-node Kubernetes needs root: namespaces, mounts and control groups; run the tests as root")
+	}
+	for program, pkg := range map[string]string{"ip": "iproute2", "mount": "mount", "nsenter": "util-linux"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("the two-node Kubernetes needs the program %s: apt-get install %s", program, pkg)
+		}
+	}
+	return nil
+}
+
 // temporary is how the folders of clusters begin that end with their test run.
 func temporary() string { return filepath.Join(os.TempDir(), "lifeboat-cluster-") }
 
@@ -128,10 +136,11 @@ func (c *Cluster) claim(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if c.owner, err = lockFile(ctx, c.path("owner")); err != nil {
+	made := c.path("owner.new") // locked before it counts: one that is not locked belongs to a cluster that was left behind
+	if c.owner, err = lockFile(ctx, made); err != nil {
 		return err
 	}
-	return os.Chmod(c.Folder, 0o755)
+	return errors.Join(os.Chmod(c.Folder, 0o755), os.Rename(made, c.path("owner")))
 }
 
 // claimKept makes a folder that somebody has named. One with other things in it stays as it is; what a start has left that was
