@@ -14,13 +14,18 @@ import (
 	"github.com/lifeboat/lifeboat/integration/lab"
 )
 
-// claimAndPod are a claim of a class and a pod on a node that adds its name to a file on it.
+// claimAndPod are a claim of a class and a pod on a node that adds its name to a file on it. Only drivers know ReadWriteOncePod, for
+// which Spark 4 asks.
 func claimAndPod(namespace, class, claim, pod, node string) string {
+	mode := "ReadWriteOncePod"
+	if class == LocalClass {
+		mode = "ReadWriteOnce"
+	}
 	return fmt.Sprintf(`
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: %[2]s, namespace: %[6]s}
-spec: {accessModes: [ReadWriteOncePod], storageClassName: %[1]s, resources: {requests: {storage: 1Gi}}}
+spec: {accessModes: [%[7]s], storageClassName: %[1]s, resources: {requests: {storage: 1Gi}}}
 ---
 apiVersion: v1
 kind: Pod
@@ -37,7 +42,7 @@ spec:
     command: [/bin/sh, -c, "echo %[3]s >>/disk/names; sleep 3600"]
     volumeMounts: [{name: d, mountPath: /disk}]
   volumes: [{name: d, persistentVolumeClaim: {claimName: %[2]s}}]
-`, class, claim, pod, node, BusyboxImage, namespace)
+`, class, claim, pod, node, BusyboxImage, namespace, mode)
 }
 
 // volumeOf is the volume of a claim.
