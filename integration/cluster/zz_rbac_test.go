@@ -27,8 +27,8 @@ func TestZZRolesAreMinimal(t *testing.T) {
 		if len(missing) > 0 || len(forbidden) > 0 {
 			t.Errorf("%s has asked for what the chart does not allow: %v, among them %v", account, missing, forbidden)
 		}
-		if len(asked) == 0 && account != agentRelease {
-			continue // no test has run it
+		if account != agentRelease && asked[Permit{Resource: "pods", Verb: "delete"}] == 0 {
+			continue // a survivor that had nothing to do
 		}
 		for _, p := range unused {
 			switch reason := spared[account+" "+p]; {
