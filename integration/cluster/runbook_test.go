@@ -106,15 +106,12 @@ func TestRunbook(t *testing.T) {
 		Config: "objects: {path: 'file://" + copies + "'}\nsurvivor: {nodes: kubernetes.io/os=linux}\n",
 		Values: "survivor: {enabled: true}\n",
 	}))
+	must(t, shared.Volumes(ctx))
 	step.done("the agents and the survivors are installed")
-	restore(t, "node-a")
+	cleanUp(t)
 	_, err := shared.Node("node-b").Run(ctx, "mkdir", "-p", copies)
 	must(t, err)
-	t.Cleanup(func() {
-		_, err := shared.Node("node-b").Run(context.WithoutCancel(ctx), "rm", "-rf", copies)
-		must(t, err)
-	})
-	app := rescueFor(t, JobOptions{Name: "saved", Node: "node-b", Executors: 2}, 30*time.Second, report.All)
+	app := rescueFor(t, JobOptions{Name: "saved", Node: "node-b", Executors: 2, ClaimClass: DiskClass}, 30*time.Second, report.All)
 	step.done("a rescue has saved everything")
 	o := newOncall(t, "NODE=node-a", "NAMESPACE="+AgentNamespace, "APP="+app)
 	t.Run("saved", func(t *testing.T) { o.at(t).afterRescue() })
@@ -127,6 +124,25 @@ func TestRunbook(t *testing.T) {
 	t.Run("whenever", func(t *testing.T) { o.at(t).whenever() })
 	step.done("the rest")
 	o.at(t).complete()
+}
+
+// cleanUp leaves both nodes as they were, and without an agent.
+func cleanUp(t *testing.T) {
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+		defer cancel()
+		must(t, shared.UninstallAgent(ctx))
+		for _, n := range shared.Nodes() {
+			_, err := n.Run(ctx, "rm", "-rf", agentState)
+			must(t, err)
+		}
+		must(t, shared.Metadata("node-a").Reset())
+		_, err := shared.Kubectl(ctx, "uncordon", "node-a")
+		must(t, err)
+		patch := `{"metadata":{"annotations":{"lifeboat.dev/rescue":null,"lifeboat.dev/last-rescue":null}},"spec":{"taints":null}}`
+		_, err = shared.Kubectl(ctx, "patch", "node", "node-a", "--type=merge", "--patch="+patch)
+		must(t, err)
+	})
 }
 
 // copies is the folder for copies. It is there on node-b alone: what has no peer can be lost on node-a.
@@ -167,6 +183,7 @@ func (o *oncall) afterRescue() {
 	o.run("A preemption wave", "kubectl get events")
 	o.run("A preemption wave", "kubectl get nodes")
 	o.run("A preemption wave", "spark-role=executor")
+	o.run("Volumes do not come back", "kubectl")
 	o.run("A preemption wave", "kubectl uncordon")
 	o.run("A preemption wave", "kubectl annotate")
 }
@@ -207,7 +224,6 @@ func (o *oncall) afterLoss() {
 
 // whenever is what does not depend on a rescue.
 func (o *oncall) whenever() {
-	o.run("Volumes do not come back", "kubectl")
 	o.run("What the survivor did", "kubectl")
 	o.run("An agent is blind or not ready", "get pods")
 	o.run("An agent is blind or not ready", "lifeboat notices")
