@@ -86,6 +86,9 @@ func rescued(t *testing.T, node string, known ...*report.Report) *report.Report 
 	return r
 }
 
+// mapTime is long enough that each executor gets some of the map tasks, the first of them a moment after it has registered.
+const mapTime = 500 * time.Millisecond
+
 // TestRescue takes a node after a notice, with the chart's DaemonSet on both: all its map outputs are found on the other one.
 func TestRescue(t *testing.T) {
 	for _, version := range []string{"3.5.9", "4.3.0"} {
@@ -94,7 +97,7 @@ func TestRescue(t *testing.T) {
 			step := newSteps(t)
 			must(t, shared.InstallAgent(ctx, AgentOptions{}))
 			step.done("the agent is installed")
-			job := startJob(t, JobOptions{Name: "rescue", Spark: version, Node: "node-b"})
+			job := startJob(t, JobOptions{Name: "rescue", Spark: version, Node: "node-b", MapTime: mapTime})
 			step.done("the job has its executors")
 			first, err := job.Round(ctx)
 			must(t, err)
@@ -140,8 +143,7 @@ func TestRescuesInARow(t *testing.T) {
 	ctx := t.Context()
 	step := newSteps(t)
 	must(t, shared.InstallAgent(ctx, AgentOptions{}))
-	job := startJob(t, JobOptions{Name: "row", Spark: "4.3.0", Node: "node-b", Executors: 2, ExecutorTemplate: onePerNode, Maps: 8, KiB: 64,
-		MapTime: 500 * time.Millisecond}) // an executor gets its first task a moment after it has registered
+	job := startJob(t, JobOptions{Name: "row", Spark: "4.3.0", Node: "node-b", Executors: 2, ExecutorTemplate: onePerNode, Maps: 8, KiB: 64, MapTime: mapTime})
 	step.done("the job has its executors")
 	n := shared.Node("node-a")
 	restore(t, n.Name)
