@@ -11,6 +11,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/config"
 	"github.com/lifeboat/lifeboat/agent/report"
+	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
@@ -295,6 +296,29 @@ func TestAgentPutsBack(t *testing.T) {
 		must(t, os.Remove(path))
 	}
 	e.until("all is put back", func() bool { return len(e.linked()) == 6 })
+	d.stop()
+	<-d.done
+}
+
+// TestAgentExpects: a pod with a claim is looked out for until its executor is seen and all is known of it.
+func TestAgentExpects(t *testing.T) {
+	e := newEstate(t, 1)
+	_, a := e.onVolume("/local/app-1")
+	d := e.run(a)
+	e.until("the pod is known", func() bool { return len(a.kube.Executors()) == 1 })
+	for name, c := range map[string]struct {
+		list []executor.Executor
+		want bool
+	}{
+		"not seen":        {nil, true},
+		"without version": {[]executor.Executor{{App: "app-1", ID: "5"}}, true},
+		"known":           {[]executor.Executor{{App: "app-1", ID: "5", Spark: "3.5.9"}}, false},
+		"another one":     {[]executor.Executor{{App: "app-1", ID: "6", Spark: "3.5.9"}}, true},
+	} {
+		if got := d.adopter.expects(c.list); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 	d.stop()
 	<-d.done
 }

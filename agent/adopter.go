@@ -30,7 +30,7 @@ const (
 	// adoptPause and adoptPauseMax are the pauses before an executor is asked again that is not ready yet; adoptTrouble is the one after its
 	// driver did not do what it takes. adoptPatience is how long all that goes on.
 	adoptPause, adoptPauseMax = 200 * time.Millisecond, time.Second
-	adoptTrouble              = 15 * time.Second
+	adoptTrouble              = 5 * time.Second
 	adoptPatience             = 15 * time.Minute
 	// adoptTries is how often an adoption is made that leaves something behind.
 	adoptTries = 3
@@ -88,7 +88,7 @@ func (d *adopter) saw(ctx context.Context, list []executor.Executor) {
 // close waits for what saw has started, whose context has ended.
 func (d *adopter) close() { d.runs.Wait() }
 
-// expects says whether an executor with a claim is about to start here.
+// expects says whether an executor with a claim is about to start here, or has started and not all of it is known yet.
 func (d *adopter) expects(list []executor.Executor) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -96,7 +96,7 @@ func (d *adopter) expects(list []executor.Executor) bool {
 	for _, p := range d.kube.Executors() {
 		claims, _ := kubernetes.LocalClaims(p)
 		if len(claims) == 0 || p.Over() || !p.Deleting.IsZero() ||
-			slices.ContainsFunc(list, func(e executor.Executor) bool { return e.App == p.App && e.ID == p.Executor }) {
+			slices.ContainsFunc(list, func(e executor.Executor) bool { return e.App == p.App && e.ID == p.Executor && !d.unknown(e) }) {
 			continue
 		}
 		since, known := d.awaited[p.UID]
@@ -160,6 +160,11 @@ func (d *adopter) begin(cancel context.CancelFunc) (end func(), ok bool) {
 		defer d.mu.Unlock()
 		delete(d.current, key)
 	}, true
+}
+
+// unknown says that what an executor speaks is not known yet: a JVM that has just started has not opened its jars.
+func (d *adopter) unknown(e executor.Executor) bool {
+	return e.Spark == "" && d.cfg.Spark.Dialect == config.DialectAuto
 }
 
 var (
@@ -233,7 +238,7 @@ func (d *adopter) adopt(ctx context.Context, e executor.Executor) (*adoption, er
 	if len(dirs) == 0 || d.leaves(e) {
 		return nil, nil
 	}
-	if e.Spark == "" {
+	if d.unknown(e) {
 		return nil, errNoVersion
 	}
 	ctx, cancel := context.WithTimeout(ctx, adoptionTime)
