@@ -105,9 +105,11 @@ func TestRescue(t *testing.T) {
 			onBoth(t, job)
 
 			restore(t, "node-a")
+			before := asked(t, "lifeboat")
 			shared.Metadata("node-a").Announce(2 * time.Minute)
 			r := rescued(t, "node-a")
 			step.done("rescued")
+			fewRequests(t, r, before)
 			if len(r.Applications) != 1 || r.Applications[0].Found.Outputs == 0 {
 				t.Errorf("the report: %+v", r)
 			}
