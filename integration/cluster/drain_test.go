@@ -35,13 +35,7 @@ const (
 // newEmptying starts an agent on each node, and a job whose executors come and go as the driver likes.
 func newEmptying(t *testing.T, o JobOptions) *emptying {
 	t.Helper()
-	return newEmptyingWith(t, AgentOptions{}, o)
-}
-
-func newEmptyingWith(t *testing.T, agent AgentOptions, o JobOptions) *emptying {
-	t.Helper()
-	ctx := t.Context()
-	must(t, shared.InstallAgent(ctx, agent))
+	must(t, shared.InstallAgent(t.Context(), AgentOptions{}))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(shared.AgentLogs(120))
@@ -70,12 +64,19 @@ func (e *emptying) here() (some []Pod) {
 	return some
 }
 
-// scenario does something to node-a while it holds a part of a shuffle, and gives the node back at the end.
-func (e *emptying) scenario(name string, what func(t *testing.T)) {
+// within is a part of the test that has a name.
+func (e *emptying) within(name string, what func(t *testing.T)) {
 	e.t.Run(name, func(t *testing.T) {
 		outer := e.t
 		e.t = t
 		defer func() { e.t = outer }()
+		what(t)
+	})
+}
+
+// scenario does something to node-a while it holds a part of a shuffle, and gives the node back at the end.
+func (e *emptying) scenario(name string, what func(t *testing.T)) {
+	e.within(name, func(t *testing.T) {
 		e.settle()
 		fresh, err := e.Fresh(t.Context())
 		must(t, err)
@@ -138,8 +139,8 @@ func (e *emptying) rescued(before []*report.Report) *report.Report {
 	r, err := shared.Report(e.t.Context(), emptied, before...)
 	must(e.t, err)
 	found, saved, _ := r.Total()
-	e.t.Logf("report %s: %s (%s), %s, %d of %d outputs, %.1f s, %.1f s left", r.ID, r.Notice.Kind, r.Notice.Source, r.Outcome, saved.Outputs, found.Outputs,
-		r.Ended.Sub(r.Began).Seconds(), r.SecondsLeft)
+	e.t.Logf("report %s: %s (%s), %s, %d of %d outputs, %.1f s, %.1f s left, phases %v", r.ID, r.Notice.Kind, r.Notice.Source, r.Outcome, saved.Outputs, found.Outputs,
+		r.Ended.Sub(r.Began).Seconds(), r.SecondsLeft, r.Phases)
 	for _, a := range r.Applications {
 		for _, x := range a.Executors {
 			e.t.Logf("executor %s: told by %s, ended by %s after %.1f s", x.ID, x.Trigger, x.EndedBy, x.EndedAfterSeconds)
