@@ -36,6 +36,23 @@ func TestAgentKilledInARescue(t *testing.T) {
 	s.told("default", "node-a")
 }
 
+// TestAgentUpdatedInARescue: the old agent finishes what it has begun, within its grace, before the new one is started.
+func TestAgentUpdatedInARescue(t *testing.T) {
+	s := newScene(t, slowly)
+	j := s.job(many("updated"))
+	shared.Metadata("node-a").Announce(2 * time.Minute)
+	s.awaitSaved(5)
+	_, err := shared.Kubectl(s.ctx, "-n", AgentNamespace, "rollout", "restart", "daemonset")
+	must(t, err)
+	rep := s.rescued()
+	unharmed(t, j)
+	_, err = shared.Kubectl(s.ctx, "-n", AgentNamespace, "rollout", "status", "daemonset", "--timeout=2m")
+	must(t, err)
+	if again, err := shared.Reports("node-a"); err != nil || len(again) != len(s.known)+1 {
+		t.Errorf("the new agent has begun another rescue: %d reports after %d (%v), %s", len(again), len(s.known), err, rep.ID)
+	}
+}
+
 // TestAPIServerAwayInARescue: the data path goes on without the API server, and what could not be said is said when it is back.
 func TestAPIServerAwayInARescue(t *testing.T) {
 	for name, trouble := range map[string]struct {
