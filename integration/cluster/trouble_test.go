@@ -53,7 +53,8 @@ func TestAgentUpdatedInARescue(t *testing.T) {
 	}
 }
 
-// TestAPIServerAwayInARescue: the data path goes on without the API server, and what could not be said is said when it is back.
+// TestAPIServerAwayInARescue: the data path goes on without the API server, whether it has gone or hangs, and what could not be
+// said is said when it is back.
 func TestAPIServerAwayInARescue(t *testing.T) {
 	for name, trouble := range map[string]struct {
 		begin, end func(ctx context.Context) error
@@ -61,6 +62,10 @@ func TestAPIServerAwayInARescue(t *testing.T) {
 		"stopped": {
 			func(context.Context) error { shared.StopAPIServer(); return nil },
 			shared.StartAPIServer,
+		},
+		"hangs": {
+			func(context.Context) error { return shared.API().Pause() },
+			func(context.Context) error { return shared.API().Resume() },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
