@@ -190,6 +190,9 @@ func (a *Agent) Rescue(ctx context.Context, r Request) (*report.Report, error) {
 	if err := unambiguous(list, r); err != nil {
 		return nil, err
 	}
+	if !r.DryRun {
+		defer a.withKubernetes(ctx)()
+	}
 	now := time.Now()
 	n := providers.Notice{
 		ID: "command-" + now.UTC().Format("20060102T150405.000000000"), Source: "command", Kind: providers.Drain,

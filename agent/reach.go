@@ -67,12 +67,16 @@ func (a *application) reach(ctx, copying context.Context) error {
 		defer cancel()
 		ctx = short
 	}
+	said := ""
 	for began := time.Now(); ; {
 		err := a.tryReach(ctx, began)
 		if err == nil || final(err) {
 			return err
 		}
-		a.log.Info("no usable destination yet", zap.Error(err))
+		if why := err.Error(); why != said {
+			a.log.Info("no usable destination yet", zap.Error(err))
+			said = why
+		}
 		if a.pauseForObjects(ctx) != nil {
 			return err
 		}

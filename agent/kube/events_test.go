@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,12 +18,15 @@ import (
 
 // api is an API server that notes what it is asked and answers as it is told.
 type api struct {
+	mu     sync.Mutex // of asked: errands go side by side
 	asked  []kube.Request
 	answer func(r kube.Request) (any, error)
 }
 
 func (a *api) Do(_ context.Context, r kube.Request) error {
+	a.mu.Lock()
 	a.asked = append(a.asked, r)
+	a.mu.Unlock()
 	if a.answer == nil {
 		return nil
 	}
