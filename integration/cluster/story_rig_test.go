@@ -23,9 +23,10 @@ import (
 
 // scene is one rescue of node-a in the running cluster.
 type scene struct {
-	t     *testing.T
-	ctx   context.Context
-	known []*report.Report
+	t      *testing.T
+	ctx    context.Context
+	known  []*report.Report
+	report string // id of the rescue, once it is over
 }
 
 // newScene installs the agent, and gives node-a back when the test ends.
@@ -146,6 +147,7 @@ func (s *scene) rescued() *report.Report {
 	s.t.Helper()
 	rep := rescued(s.t, "node-a", s.known...)
 	found, saved, lost := rep.Total()
+	s.report = rep.ID
 	s.t.Logf("rescue %s: found %v, saved %v, lost %v in %v; %d runs; unsaid %q, problems %q", rep.Outcome, found, saved, lost,
 		rep.Ended.Sub(rep.Began).Round(time.Millisecond), max(rep.Runs, 1), rep.Unsaid, rep.Problems)
 	if rep.Outcome != report.All {
@@ -154,15 +156,20 @@ func (s *scene) rescued() *report.Report {
 	return rep
 }
 
-// events are the reasons of the Events about an object.
+// events are the reasons of the Events of the rescue about an object: those of others may be about the node, too.
 func (s *scene) events(namespace, name string) []string {
 	s.t.Helper()
 	out, err := shared.Kubectl(s.ctx, "-n", namespace, "get", "events", "--field-selector", "involvedObject.name="+name,
-		"-o", `jsonpath={range .items[?(@.reportingComponent=="lifeboat")]}{.reason}{"\n"}{end}`)
+		"-o", `jsonpath={range .items[?(@.reportingComponent=="lifeboat")]}{.reason} {.message}{"\n"}{end}`)
 	must(s.t, err)
-	list := strings.Fields(out)
-	slices.Sort(list)
-	return list
+	var reasons []string
+	for line := range strings.Lines(out) {
+		if reason, message, _ := strings.Cut(line, " "); strings.Contains(message, s.report) {
+			reasons = append(reasons, reason)
+		}
+	}
+	slices.Sort(reasons)
+	return reasons
 }
 
 // told waits until the story of a rescue without losses is told of an object.

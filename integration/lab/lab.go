@@ -19,9 +19,17 @@ import (
 // poll is how often a condition is looked at.
 const poll = 50 * time.Millisecond
 
+// patience is how long Until waits where ctx sets no end: a condition that never holds must not hold up all other tests.
+const patience = 5 * time.Minute
+
 // Until looks at a condition again and again until it holds. An error of the condition ends it; so does
 // ctx, and the error then says what was waited for. Use it in place of every sleep.
 func Until(ctx context.Context, what string, holds func(context.Context) (bool, error)) error {
+	if _, ends := ctx.Deadline(); !ends {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	for {
