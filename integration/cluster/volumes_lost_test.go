@@ -186,12 +186,17 @@ func TestLostNodeVolumes(t *testing.T) {
 	}
 }
 
-// TestLostNodePlainReuse is the same without adoption, for comparison: Spark's own reuse of claims. A survivor frees the disks here too.
+// TestLostNodePlainReuse is the same without Lifeboat, for comparison: Spark's own reuse of claims. Somebody who is quick says that the node
+// is off as soon as it is silent: without that its pods and disks stay where they are.
 func TestLostNodePlainReuse(t *testing.T) {
-	must(t, shared.InstallAgent(t.Context(), survivorOf("node-a", "node-b", "off")))
-	l := loseNode(t, "plain", "3.5.9")
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+	must(t, shared.UninstallAgent(ctx))
+	l := loseNode(t, "plain", "3.5.9")
+	must(t, shared.WaitCondition(ctx, "node-a", "Ready", "Unknown"))
+	l.step("the control plane hears the node no more")
+	_, err := shared.Kubectl(ctx, "taint", "node", "node-a", "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
+	must(t, err)
 	l.awaitReplacements(ctx)
 	r, err := l.job.Round(ctx)
 	must(t, err)
