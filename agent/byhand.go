@@ -20,7 +20,8 @@ const byHandPatience = 3 * time.Second
 func (a *Agent) withKubernetes(ctx context.Context) (end func()) {
 	alone := a.cfg
 	alone.State = "" // what the next run of the agent has to know is the agent's own to write
-	client, watches, err := openKubernetes(alone, a.deps, nil)
+	// Whether a notice stands is known to the agent only: a mark that has outlived its deadline is its own to take back.
+	client, watches, err := openKubernetes(alone, a.deps, func() bool { return true })
 	if err != nil {
 		a.log.Warn("the rescue goes on without Kubernetes", zap.Error(err))
 	}
