@@ -5,9 +5,11 @@ package folder
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -41,27 +43,25 @@ func Open(ctx context.Context, o Options) (*Bucket, error) {
 	if o.Place.Authority != "" || o.Place.Prefix == "" {
 		return nil, b.place.Fail("open", "", bucket.Misplaced, errors.New("want file:///folder"))
 	}
-	opened := make(chan *os.Root, 1)
-	err := b.run(ctx, "open", "", func(w *bucket.Watchdog) error {
+	root, err := get(ctx, b, "open", "", func(w *bucket.Watchdog) (*os.Root, error) {
 		st, err := os.Stat("/" + o.Place.Prefix)
 		if err != nil {
-			return notThere(err)
+			return nil, notThere(err)
 		}
 		if !st.IsDir() {
-			return errNoFolder
+			return nil, errNoFolder
 		}
 		root, err := os.OpenRoot("/" + o.Place.Prefix)
 		if err != nil {
-			return notThere(err)
+			return nil, notThere(err)
 		}
-		opened <- root
 		sweep(w.Context(), root)
-		return nil
+		return root, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	b.root = <-opened
+	b.root = root
 	b.owner = ownerOf(b.root)
 	return b, nil
 }
@@ -74,22 +74,19 @@ func (b *Bucket) Close() error { return b.root.Close() }
 
 // Stat says what is known of one object.
 func (b *Bucket) Stat(ctx context.Context, key string) (bucket.Object, error) {
-	found := make(chan bucket.Object, 1)
-	err := b.do(ctx, "stat", key, func(*bucket.Watchdog) error {
+	if err := b.check("stat", key); err != nil {
+		return bucket.Object{}, err
+	}
+	return get(ctx, b, "stat", key, func(*bucket.Watchdog) (bucket.Object, error) {
 		st, err := b.root.Lstat(key)
 		switch {
 		case err != nil:
-			return err
+			return bucket.Object{}, err
 		case !st.Mode().IsRegular():
-			return fs.ErrNotExist
+			return bucket.Object{}, fs.ErrNotExist
 		}
-		found <- object(key, st)
-		return nil
+		return object(key, st), nil
 	})
-	if err != nil {
-		return bucket.Object{}, err
-	}
-	return <-found, nil
 }
 
 func object(key string, st fs.FileInfo) bucket.Object {
@@ -125,6 +122,14 @@ func (b *Bucket) remove(w *bucket.Watchdog, key string) error {
 
 // do is run for a key, which it checks.
 func (b *Bucket) do(ctx context.Context, op, key string, f func(*bucket.Watchdog) error) error {
+	if err := b.check(op, key); err != nil {
+		return err
+	}
+	return b.run(ctx, op, key, f)
+}
+
+// check says whether an object can have this key.
+func (b *Bucket) check(op, key string) error {
 	err := bucket.CheckKey(key)
 	if err == nil && hidden(key) {
 		err = errors.New("the name is taken for temporary files")
@@ -132,7 +137,43 @@ func (b *Bucket) do(ctx context.Context, op, key string, f func(*bucket.Watchdog
 	if err != nil {
 		return b.place.Fail(op, key, bucket.Misplaced, err)
 	}
-	return b.run(ctx, op, key, f)
+	return nil
+}
+
+// get is run with a result. One that comes when it was given up belongs to nobody and is closed, if it can be.
+func get[T any](ctx context.Context, b *Bucket, op, key string, f func(*bucket.Watchdog) (T, error)) (T, error) {
+	const (
+		open = iota
+		taken
+		givenUp
+	)
+	var state atomic.Int32
+	var result T
+	err := b.run(ctx, op, key, func(w *bucket.Watchdog) error {
+		got, err := f(w)
+		if err != nil {
+			return err
+		}
+		result = got
+		if !state.CompareAndSwap(open, taken) {
+			discard(got)
+		}
+		return nil
+	})
+	if err == nil {
+		return result, nil
+	}
+	if !state.CompareAndSwap(open, givenUp) { // it came at the same moment
+		discard(result)
+	}
+	var none T
+	return none, err
+}
+
+func discard(v any) {
+	if c, ok := v.(io.Closer); ok {
+		c.Close()
+	}
 }
 
 // run calls f in a goroutine, as a hanging file system can't be interrupted: it is given up when ctx ends or nothing

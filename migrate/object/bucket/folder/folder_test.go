@@ -2,10 +2,13 @@ package folder
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,5 +161,47 @@ func TestSweep(t *testing.T) {
 	}
 	if _, err := os.Stat(fresh); err != nil {
 		t.Errorf("fresh: %v", err)
+	}
+}
+
+// TestGivenUp: a call may be given up at any moment; what it was doing goes on and harms nothing, and what it gets later
+// is closed.
+func TestGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir)
+	for i := range 600 { // more than a page
+		if err := put(t, b, fmt.Sprintf("a/%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	given := 0
+	for i := range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%50)*20*time.Microsecond)
+		if err := b.List(ctx, "a/", func(bucket.Object) error { return nil }); err != nil {
+			given++
+		}
+		r, err := b.Get(ctx, "a/1", 0, -1)
+		if err == nil {
+			err = r.Close()
+		}
+		if err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+		cancel()
+	}
+	if given == 0 {
+		t.Error("no call was given up")
+	}
+	if err := b.busy.Acquire(t.Context(), maxBusy); err != nil { // what was given up has ended
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if to, _ := os.Readlink(f); strings.HasPrefix(to, filepath.Join(dir, "a")) {
+			t.Errorf("still open: %s", to)
+		}
 	}
 }

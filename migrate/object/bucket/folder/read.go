@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/lifeboat/lifeboat/migrate/object/bucket"
@@ -16,26 +17,27 @@ import (
 
 // Get opens a part of an object.
 func (b *Bucket) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	opened := make(chan *reader, 1)
-	err := b.do(ctx, "get", key, func(*bucket.Watchdog) error {
+	if err := b.check("get", key); err != nil {
+		return nil, err
+	}
+	r, err := get(ctx, b, "get", key, func(*bucket.Watchdog) (*reader, error) {
 		f, size, err := b.openFile(key)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if length < 0 {
 			length = size - offset
 		}
 		if offset < 0 || length < 0 || offset+length > size {
 			f.Close()
-			return &bucket.BodyError{Err: fmt.Errorf("%d bytes from %d on are not within the object's %d", length, offset, size)}
+			return nil, &bucket.BodyError{Err: fmt.Errorf("%d bytes from %d on are not within the object's %d", length, offset, size)}
 		}
-		opened <- &reader{b: b, ctx: ctx, key: key, file: f, section: io.NewSectionReader(f, offset, length), left: length}
-		return nil
+		return &reader{b: b, ctx: ctx, key: key, file: f, section: io.NewSectionReader(f, offset, length), left: length}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return <-opened, nil
+	return r, nil
 }
 
 // openFile opens a regular file that is no link.
@@ -105,13 +107,8 @@ func (b *Bucket) List(ctx context.Context, prefix string, each func(bucket.Objec
 
 // walk goes through one folder, page by page, and down into those in it.
 func (b *Bucket) walk(ctx context.Context, dir, prefix string, each func(bucket.Object) error) error {
-	opened := make(chan *os.File, 1)
-	err := b.run(ctx, "list", prefix, func(*bucket.Watchdog) error {
-		f, err := b.root.Open(path.Join(".", dir))
-		if err == nil {
-			opened <- f
-		}
-		return err
+	f, err := get(ctx, b, "list", prefix, func(*bucket.Watchdog) (*os.File, error) {
+		return b.root.Open(path.Join(".", dir))
 	})
 	if bucket.KindOf(err) == bucket.NotFound && err != nil {
 		return nil // removed meanwhile, or never there
@@ -119,10 +116,10 @@ func (b *Bucket) walk(ctx context.Context, dir, prefix string, each func(bucket.
 	if err != nil {
 		return err
 	}
-	f := <-opened
-	defer f.Close()
+	pages := newPages(f)
+	defer pages.release()
 	for {
-		page, err := b.page(ctx, f, dir, prefix)
+		page, err := b.page(ctx, pages, dir, prefix)
 		if err != nil {
 			return err
 		}
@@ -153,30 +150,58 @@ type entry struct {
 	folder bool
 }
 
+// pages is a folder that is read. Its file is closed by whoever lets go of it last: a read that was given up may still go on.
+type pages struct {
+	file  *os.File
+	users atomic.Int32
+}
+
+func newPages(f *os.File) *pages {
+	p := &pages{file: f}
+	p.users.Store(1)
+	return p
+}
+
+// hold is false when nobody wants the folder any more.
+func (p *pages) hold() bool {
+	for {
+		n := p.users.Load()
+		if n == 0 {
+			return false
+		}
+		if p.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (p *pages) release() {
+	if p.users.Add(-1) == 0 {
+		p.file.Close()
+	}
+}
+
 // page reads some entries; none are left when it is empty.
-func (b *Bucket) page(ctx context.Context, f *os.File, dir, prefix string) ([]entry, error) {
+func (b *Bucket) page(ctx context.Context, p *pages, dir, prefix string) ([]entry, error) {
 	const entries = 512
-	read := make(chan []entry, 1)
-	err := b.run(ctx, "list", prefix, func(*bucket.Watchdog) error {
+	return get(ctx, b, "list", prefix, func(*bucket.Watchdog) ([]entry, error) {
+		if !p.hold() {
+			return nil, fs.ErrClosed
+		}
+		defer p.release()
 		for {
-			names, err := f.ReadDir(entries)
+			names, err := p.file.ReadDir(entries)
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
 			if len(names) == 0 {
-				read <- nil
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				return err
+				return nil, err
 			}
 			if page := known(dir, names); len(page) > 0 {
-				read <- page
-				return nil
+				return page, nil
 			}
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return <-read, nil
 }
 
 // known leaves out what is no part of the bucket: links, special files, temporary ones, and names that are no keys.
