@@ -22,6 +22,7 @@ type mirror struct {
 	mode  string
 	log   *zap.Logger
 	start func(ctx context.Context, app string) *mirrored // begins to copy an application
+	ended func()                                          // after everything has stopped
 
 	mu      sync.Mutex
 	wanted  map[string]bool // ids of the notices that ask for copies
@@ -31,7 +32,7 @@ type mirror struct {
 
 func newMirror(mode string, log *zap.Logger, start func(ctx context.Context, app string) *mirrored) *mirror {
 	return &mirror{
-		mode: mode, log: log, start: start,
+		mode: mode, log: log, start: start, ended: func() {},
 		wanted: map[string]bool{}, running: map[string]*mirrored{}, held: map[string]int{},
 	}
 }
@@ -128,6 +129,7 @@ func (m *mirror) close() {
 	for _, a := range all {
 		<-a.done
 	}
+	m.ended()
 }
 
 // newMirror is the mirror that the configuration asks for.
@@ -135,17 +137,26 @@ func (a *Agent) newMirror() *mirror {
 	if a.cfg.Mirror.Mode == config.MirrorOff || !a.cfg.Uses(config.DestinationObjects) {
 		return newMirror(config.MirrorOff, a.log, nil)
 	}
-	readers := sync.OnceValue(func() *gentle.Readers { return newReaders(a.log) })
+	var readers *gentle.Readers // from the first application on
 	limit, metrics := newBandwidth(a.cfg.Mirror.Bandwidth), status.NewMirror(a.registry)
-	return newMirror(a.cfg.Mirror.Mode, a.log, func(ctx context.Context, app string) *mirrored {
+	m := newMirror(a.cfg.Mirror.Mode, a.log, func(ctx context.Context, app string) *mirrored {
+		if readers == nil {
+			readers = newReaders(a.log)
+		}
 		m := &mirrored{
 			id: app, node: a.cfg.Node.Name, version: a.version, proc: a.proc, log: a.log.With(zap.String("app", app)),
-			metrics: metrics, readers: readers(), whose: a.foldersOf,
+			metrics: metrics, readers: readers, whose: a.foldersOf,
 			open: func(ctx context.Context, e executor.Executor) (*copies, error) { return a.openCopies(ctx, e, limit) },
 		}
 		m.begin(ctx)
 		return m
 	})
+	m.ended = func() {
+		if readers != nil {
+			readers.Close()
+		}
+	}
+	return m
 }
 
 // foldersOf asks an executor of this node for its own block manager folders; nil when it does not answer.

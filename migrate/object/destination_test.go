@@ -269,12 +269,12 @@ func TestThrottled(t *testing.T) {
 	})
 }
 
-// TestThrottledPut: throttling alone makes no Put fail.
+// TestThrottledPut: throttling now and then makes no Put fail.
 func TestThrottledPut(t *testing.T) {
 	b := &faulty{Bucket: open(t)}
-	var n atomic.Int64
+	var tried sync.Map
 	b.behave(func(ctx context.Context, key string) error {
-		if n.Add(1)%3 == 1 {
+		if _, again := tried.LoadOrStore(key, true); !again {
 			return fails(bucket.Throttled)(ctx, key)
 		}
 		return nil
