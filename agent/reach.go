@@ -67,16 +67,19 @@ func (a *application) reach(ctx, copying context.Context) error {
 		defer cancel()
 		ctx = short
 	}
-	said := ""
+	var last error
 	for began := time.Now(); ; {
 		err := a.tryReach(ctx, began)
 		if err == nil || final(err) {
 			return err
 		}
-		if why := err.Error(); why != said {
-			a.log.Info("no usable destination yet", zap.Error(err))
-			said = why
+		if ctx.Err() != nil && last != nil {
+			return last // says more than that this try was cut short
 		}
+		if last == nil || err.Error() != last.Error() {
+			a.log.Info("no usable destination yet", zap.Error(err))
+		}
+		last = err
 		if a.pauseForObjects(ctx) != nil {
 			return err
 		}
