@@ -81,8 +81,8 @@ type blob struct {
 }
 
 // identity is what must not change between verifying a file and reading it, in 8 bytes.
-func (s *Store) identity(st *unix.Stat_t) uint64 {
-	return maphash.Comparable(s.seed, [4]int64{int64(st.Dev), int64(st.Ino), st.Size, st.Mtim.Nano()})
+func (f *folder) identity(st *unix.Stat_t) uint64 {
+	return maphash.Comparable(f.seed, [4]int64{int64(st.Dev), int64(st.Ino), st.Size, st.Mtim.Nano()})
 }
 
 var (
@@ -93,7 +93,7 @@ var (
 // fill sets everything but the descriptor; the blob is not pinned.
 func (b *blob) fill(out *output, at *bucket, st *unix.Stat_t) {
 	b.out, b.at, b.size = out, at, st.Size
-	b.identity = at.folder.store.identity(st)
+	b.identity = at.folder.identity(st)
 	b.fd = -1
 	b.users.Store(handleClosed)
 }
@@ -169,7 +169,7 @@ func (b *blob) use(f func(fd int)) error {
 		return b.corrupt(err)
 	}
 	defer unix.Close(fd)
-	if folder.store.identity(&st) != b.identity {
+	if folder.identity(&st) != b.identity {
 		return b.corrupt(errors.New("it has changed since it was verified"))
 	}
 	f(fd)

@@ -28,6 +28,20 @@ func (s *Store) Prune() []migrate.OutputID {
 	return gone
 }
 
+// Gone names the outputs whose files are no longer there, but can still be read because they are pinned. Release and Prune
+// give back the disk space that they take.
+func (s *Store) Gone() []migrate.OutputID {
+	s.scan.Lock()
+	defer s.scan.Unlock()
+	var gone []migrate.OutputID
+	for _, out := range s.known {
+		if out.index.pinned() && !out.index.there() {
+			gone = append(gone, out.ID)
+		}
+	}
+	return gone
+}
+
 func (h *handle) pinned() bool { return h.users.Load() >= 0 }
 
 // there says whether a file still has the name under which it was verified. In doubt it is there.

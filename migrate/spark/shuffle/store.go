@@ -245,6 +245,12 @@ func (s *Store) Close() error {
 	}
 	s.scan.Lock()
 	defer s.scan.Unlock()
+	s.drop()
+	return nil
+}
+
+// drop gives back all that is held. The lock of scans is held.
+func (s *Store) drop() {
 	for _, out := range s.known {
 		out.index.unpin()
 		out.data.unpin()
@@ -262,5 +268,4 @@ func (s *Store) Close() error {
 		r.close()
 	}
 	s.known, s.pending, s.locals, s.roots = nil, nil, nil, nil
-	return nil
 }

@@ -3,6 +3,7 @@ package shuffle
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"slices"
@@ -63,6 +64,7 @@ type local struct {
 type folder struct {
 	handle
 	store     *Store
+	seed      maphash.Seed // of the store that opened it
 	name      string
 	device    uint64
 	inode     uint64
@@ -230,7 +232,7 @@ func (s *Store) openFolder(l *local, name string) (*folder, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	f := &folder{store: s, name: name, device: st.Dev, inode: st.Ino}
+	f := &folder{store: s, seed: s.seed, name: name, device: st.Dev, inode: st.Ino}
 	f.fd = int32(fd)
 	return f, nil
 }
