@@ -114,13 +114,14 @@ func (d *adopter) expects(list []executor.Executor) bool {
 func (a *Agent) awaitScan(ctx context.Context, changed <-chan struct{}) error {
 	wait := a.cfg.Scan
 	if a.kube == nil || a.cfg.Kubernetes.Volumes.Adopt == config.AdoptOff {
-		return pause(ctx, wait)
-	}
-	a.mu.Lock()
-	list := a.seen
-	a.mu.Unlock()
-	if a.adopter.expects(list) {
-		wait = min(wait, expectEvery)
+		changed = nil
+	} else {
+		a.mu.Lock()
+		list := a.seen
+		a.mu.Unlock()
+		if a.adopter.expects(list) {
+			wait = min(wait, expectEvery)
+		}
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -129,6 +130,8 @@ func (a *Agent) awaitScan(ctx context.Context, changed <-chan struct{}) error {
 		return ctx.Err()
 	case <-changed:
 		return pause(ctx, changeEvery)
+	case <-a.wake:
+		return nil
 	case <-timer.C:
 		return nil
 	}

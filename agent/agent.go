@@ -56,13 +56,11 @@ type Agent struct {
 	detector *detector // nil: nothing is to be found out
 	deps     Deps      // of sources that start later
 
-	// mirrorWanted is told of notices that are a reason to copy ahead (see config.Notices), and again when one is
-	// withdrawn. It must not block. nil: nothing copies ahead.
-	mirrorWanted func(n providers.Notice)
-
 	mirror   *mirror
-	lookout  *lookout // nil in the agent of a salvage
-	adopter  *adopter // the same
+	pins     *pins
+	wake     chan struct{} // the node is to be looked at now
+	lookout  *lookout      // nil in the agent of a salvage
+	adopter  *adopter      // the same
 	storages *storages
 	salvages *status.Salvages
 	adopted  *status.Salvages // of adoptions
@@ -113,9 +111,7 @@ func New(cfg config.Config, d Deps) (*Agent, error) {
 	a.adopted = status.NewAdoptions(d.Registry)
 	status.CountSources(d.Registry, a.sourcesUp)
 	a.mirror = a.newMirror()
-	if a.mirror.mode != config.MirrorOff {
-		a.mirrorWanted = a.mirror.want
-	}
+	a.pins, a.wake = newPins(a.proc, a.pinLimit, a.metrics, a.log), make(chan struct{}, 1)
 	a.lookout, a.adopter = newLookout(a), newAdopter(a)
 	if d.Sources == nil {
 		a.detector = newDetector(cfg, d.Log)
@@ -218,8 +214,20 @@ func unambiguous(list []executor.Executor, r Request) error {
 	return nil
 }
 
+// prepare takes a notice that says that a rescue may come (see config.Notices), or that this is over: the files are kept
+// open from then on, and copied ahead where that is switched on.
+func (a *Agent) prepare(n providers.Notice) {
+	a.pins.want(n)
+	a.mirror.want(n)
+	select {
+	case a.wake <- struct{}{}:
+	default: // it is looked at anyway
+	}
+}
+
 // watchExecutors keeps the inventory for metrics and remembers applications for their left folders.
 func (a *Agent) watchExecutors(ctx context.Context) {
+	defer a.pins.close()
 	defer a.mirror.close()
 	defer a.lookout.close()
 	defer a.adopter.close()
@@ -236,6 +244,7 @@ func (a *Agent) watchExecutors(ctx context.Context) {
 		a.mu.Lock()
 		a.seen = found.Executors
 		a.mu.Unlock()
+		a.pins.saw(ctx, found.Executors)
 		a.mirror.saw(ctx, found.Executors)
 		a.lookout.saw(ctx, found.Executors)
 		a.adopter.saw(ctx, found.Executors)

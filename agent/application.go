@@ -60,6 +60,7 @@ type application struct {
 	mu        sync.Mutex
 	members   []*member
 	store     *shuffle.Store    // nil until the files are pinned, or when they can't be
+	releases  []func()          // say that files which were pinned ahead are no longer this rescue's
 	skipped   []shuffle.Skipped // by the last scan
 	peers     map[migrate.Target]*peer.Peer
 	willing   []migrate.Destination     // those of them that the engine may use
@@ -346,6 +347,9 @@ func (a *application) close() {
 	defer a.mu.Unlock()
 	if a.store != nil {
 		_ = a.store.Close()
+	}
+	for _, release := range a.releases {
+		release()
 	}
 	for _, p := range a.peers {
 		p.Close()

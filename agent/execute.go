@@ -50,7 +50,7 @@ func (a *Agent) execute(ctx context.Context, o order) (*report.Report, error) {
 func (a *Agent) begin(o order) (*rescue, error) {
 	r := &rescue{
 		cfg: a.cfg, dialer: a.dialer, proc: a.proc, finder: a.finder, scanner: a.scanner, known: a.known,
-		kube: a.kube, version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress, mirror: a.mirror, salvage: o.salvage,
+		kube: a.kube, version: a.version, metrics: a.metrics, pinLimit: a.pinLimit, dryRun: o.dryRun, progress: o.progress, mirror: a.mirror, pins: a.pins, salvage: o.salvage,
 		apps: map[string]*application{}, hosts: map[string]bool{}, gate: newGate(), began: time.Now(),
 	}
 	r.life, r.halt = context.WithCancel(context.Background())

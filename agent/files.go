@@ -34,13 +34,21 @@ func (a *application) pin(ctx context.Context) error {
 	for _, m := range a.snapshot() {
 		roots = append(roots, a.root(m))
 	}
-	store, err := shuffle.Open(ctx, shuffle.Options{App: a.id, Roots: roots, Limit: a.pinLimit, Log: a.log})
+	early := a.takePinned(a.snapshot()...)
+	options := shuffle.Options{App: a.id, Roots: roots, Limit: a.pinLimit, Log: a.log}
+	store, err := shuffle.Open(ctx, options)
+	if err != nil && len(early) > 0 { // what is open is there all the same
+		options.Roots = nil
+		store, err = shuffle.Open(ctx, options)
+	}
 	if err != nil {
+		closeAll(early)
 		return fmt.Errorf("its files can't be read: %w", err)
 	}
 	a.mu.Lock()
 	a.store = store
 	a.mu.Unlock()
+	a.adoptPinned(early)
 	a.scan(ctx)
 	if a.left != nil && a.engine.Progress().Found.Outputs == 0 {
 		return errNothing

@@ -52,10 +52,10 @@ func (d *dispatcher) take(ctx context.Context, n providers.Notice) {
 	case NoticeRehearsed:
 		d.rehearsal.waiting = append(d.rehearsal.waiting, n)
 	case NoticeMirrored:
-		d.mirror(n)
+		d.prepare(n)
 	case NoticeWithdrawn:
 		if d.policy.act(n.Kind) == config.ActMirror {
-			d.mirror(n)
+			d.prepare(n)
 		}
 	}
 }
@@ -184,13 +184,4 @@ func (d *dispatcher) runningRescue() *rescue {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.running
-}
-
-// mirror passes a notice on to whoever copies ahead.
-func (d *dispatcher) mirror(n providers.Notice) {
-	if d.mirrorWanted == nil {
-		d.log.Warn("nothing copies ahead: the notice is only recorded", zap.String("notice", n.ID), zap.String("kind", string(n.Kind)))
-		return
-	}
-	d.mirrorWanted(n)
 }

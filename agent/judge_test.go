@@ -68,31 +68,6 @@ func TestScheduledNoticeSurvivesARestart(t *testing.T) {
 	s.leadsTo("n1", NoticeRepeated)
 }
 
-// TestMirrorIsAskedFor, and told when its reason has gone.
-func TestMirrorIsAskedFor(t *testing.T) {
-	s, _, _, _ := usual(t, 3)
-	d := s.daemon()
-	n := notice("n1", time.Hour)
-	n.Kind = providers.Rebalance
-	s.send(n)
-	s.await("log: nothing copies ahead")
-	d.stop()
-	<-d.done
-	a := s.agent()
-	wanted := make(chan providers.Notice, 2)
-	a.mirrorWanted = func(n providers.Notice) { wanted <- n }
-	s.run(a)
-	s.send(n)
-	if got := <-wanted; got.ID != "n1" || got.Withdrawn {
-		t.Errorf("asked for %+v", got)
-	}
-	s.send(withdrawn(n))
-	if got := <-wanted; got.ID != "n1" || !got.Withdrawn {
-		t.Errorf("asked for %+v", got)
-	}
-	s.never("told", "ended", "log: rescue begins")
-}
-
 func TestKindsAreConfigurable(t *testing.T) {
 	s, _, _, _ := usual(t, 3)
 	s.cfg.Notices.Preemption, s.cfg.Notices.Cordon = config.ActRecord, config.ActRescue

@@ -109,6 +109,7 @@ func (a *application) arrived(ctx, copyCtx context.Context, e executor.Executor,
 		return
 	}
 	a.join(m)
+	a.adoptPinned(a.takePinned(m))
 	if err := a.store.Add(a.root(m)); err != nil {
 		a.log.Warn("files of new executor not in reach", zap.String("executor", e.ID), zap.Error(err))
 	}

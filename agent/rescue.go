@@ -44,6 +44,7 @@ type rescue struct {
 	notice      providers.Notice // that it began with
 	aim         aim              // who leaves
 	mirror      *mirror          // nil in a salvage
+	pins        *pins            // nil in a salvage
 	salvage     *salvage         // adopts copies instead of this node's files, and touches no process here
 	dryRun      bool
 	progress    func(Progress)

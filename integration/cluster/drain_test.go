@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -169,6 +170,25 @@ func agentStatus(t *testing.T, node string) (s status.Status) {
 	return s
 }
 
+// agentMetrics is the page of metrics of a node's agent.
+func agentMetrics(t *testing.T, node string) string {
+	t.Helper()
+	resp, err := shared.Node(node).HTTP().Get("http://127.0.0.1:9420/metrics")
+	must(t, err)
+	defer resp.Body.Close()
+	page, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	must(t, err)
+	return string(page)
+}
+
+// keepsOpen waits until a node's agent holds map outputs open, or none.
+func keepsOpen(t *testing.T, node string, some bool) {
+	t.Helper()
+	must(t, lab.Until(t.Context(), fmt.Sprintf("map outputs are kept open: %v", some), func(context.Context) (bool, error) {
+		return !strings.Contains(agentMetrics(t, node), "\nlifeboat_pinned_files 0\n") == some, nil
+	}))
+}
+
 // taints puts a taint on node-a as somebody does who is about to remove it.
 func taints(t *testing.T, key, value string) {
 	t.Helper()
@@ -200,10 +220,13 @@ func TestDrain(t *testing.T) {
 			}
 			return false, nil
 		}))
+		keepsOpen(t, emptied, true)
 		e.nothingLost()
 		if now := e.here(); len(now) != len(executors) || len(e.reports()) != len(before) {
 			t.Errorf("%d executors of %d are left, and there are %d reports, not %d", len(now), len(executors), len(e.reports()), len(before))
 		}
+		giveBack(t, emptied)
+		keepsOpen(t, emptied, false)
 	})
 	e.scenario("one executor's pod is deleted", func(t *testing.T) {
 		before, victim := e.reports(), e.here()[0]

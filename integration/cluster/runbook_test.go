@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -237,12 +236,8 @@ func (o *oncall) whenever() {
 // metric fails the test unless the agent of node-a exports a line.
 func (o *oncall) metric(line string) {
 	o.t.Helper()
-	resp, err := shared.Node("node-a").HTTP().Get("http://127.0.0.1:9420/metrics")
-	must(o.t, err)
-	defer resp.Body.Close()
-	page, err := io.ReadAll(resp.Body)
-	must(o.t, err)
-	if !strings.Contains(string(page), "\n"+line+"\n") {
+	page := agentMetrics(o.t, "node-a")
+	if !strings.Contains(page, "\n"+line+"\n") {
 		o.t.Errorf("the agent's metrics have no line %q:\n%s", line, page)
 	}
 }
