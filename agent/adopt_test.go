@@ -9,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/lifeboat/lifeboat/agent/config"
+	"github.com/lifeboat/lifeboat/agent/journal"
+	kubernetes "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/agent/report"
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/providers/kube"
@@ -321,4 +325,17 @@ func TestAgentExpects(t *testing.T) {
 	}
 	d.stop()
 	<-d.done
+}
+
+// TestAllFoldersOfAStateFolderAreKnown: one that was opened to others is closed again, not refused for what the agent itself
+// has put there.
+func TestAllFoldersOfAStateFolderAreKnown(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "state")
+	for _, folder := range []string{AdoptionState(state), SalvageState(state), journal.Folder(state, "20261121-101502-7f3a")} {
+		must(t, os.MkdirAll(folder, 0o700))
+	}
+	must(t, os.WriteFile(filepath.Join(state, kubernetes.BookFile), []byte("{}"), 0o600))
+	must(t, os.Chmod(state, 0o755))
+	_, err := journal.Open(state, zap.NewNop())
+	must(t, err)
 }

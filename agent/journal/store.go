@@ -129,7 +129,7 @@ func own(dir string) error {
 // isOurs is true for the names that the agent itself makes in a state folder.
 func isOurs(name string) bool {
 	switch name {
-	case rescuesFolder, lockFile, "applications.json", "applications.json.tmp", "claims.json", "claims.json.tmp", "drills", "salvage":
+	case rescuesFolder, lockFile, "applications.json", "applications.json.tmp", "claims.json", "claims.json.tmp", "drills", "salvage", "adoption":
 		return true
 	}
 	return ValidID(name)
