@@ -80,6 +80,7 @@ type application struct {
 	anySaved  bool
 	anyLost   bool                          // an output that could be read was given up
 	unread    error                         // why there may be outputs that nobody knows of
+	unopened  error                         // the part of it that was known before the first look
 	fresh     atomic.Bool                   // an output was saved within seconds of its commit
 	storage   atomic.Pointer[objectStorage] // nil until it is open
 
@@ -343,14 +344,10 @@ func (a *application) restServer() *driver.REST {
 
 // close lets go of every descriptor and connection.
 func (a *application) close() {
+	recast := a.isRecast()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.store != nil {
-		_ = a.store.Close()
-	}
-	for _, release := range a.releases {
-		release()
-	}
+	a.letGo(recast)
 	for _, p := range a.peers {
 		p.Close()
 	}

@@ -35,12 +35,7 @@ func (a *application) pin(ctx context.Context) error {
 		roots = append(roots, a.root(m))
 	}
 	early := a.takePinned(a.snapshot()...)
-	options := shuffle.Options{App: a.id, Roots: roots, Limit: a.pinLimit, Log: a.log}
-	store, err := shuffle.Open(ctx, options)
-	if err != nil && len(early) > 0 { // what is open is there all the same
-		options.Roots = nil
-		store, err = shuffle.Open(ctx, options)
-	}
+	store, err := a.openStore(ctx, roots, len(early) > 0)
 	if err != nil {
 		closeAll(early)
 		return fmt.Errorf("its files can't be read: %w", err)
@@ -54,6 +49,20 @@ func (a *application) pin(ctx context.Context) error {
 		return errNothing
 	}
 	return nil
+}
+
+// openStore fails only if no root can be opened, and not even then when some files are open already.
+func (a *application) openStore(ctx context.Context, roots []shuffle.Root, some bool) (*shuffle.Store, error) {
+	options := shuffle.Options{App: a.id, Roots: roots, Limit: a.pinLimit, Log: a.log}
+	store, err := shuffle.Open(ctx, options)
+	if err == nil || !some {
+		return store, err
+	}
+	if a.unopened = stillThere(err); a.unopened != nil {
+		a.problem(fmt.Errorf("some files of %s can't be read: %w", a.id, a.unopened))
+	}
+	options.Roots = nil
+	return shuffle.Open(ctx, options)
 }
 
 func (a *application) root(m *member) shuffle.Root {
@@ -80,7 +89,7 @@ func (a *application) scan(ctx context.Context) {
 	}
 	a.take(found)
 	a.mu.Lock()
-	a.unread = err
+	a.unread = errors.Join(a.unopened, err)
 	a.skipped = keepSkipped(a.skipped, skipped, found)
 	a.mu.Unlock()
 	a.metrics.SetPinned(a.pinLimit.Used())

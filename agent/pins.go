@@ -21,29 +21,39 @@ import (
 )
 
 const (
-	// pinTidy is how often it is looked for what need not stay open, and how long executors stay pinned that have gone: what was
-	// removed is kept for between one and two of it.
-	pinTidy = 15 * time.Second
-	// pinGather is how long new outputs are gathered before they are opened.
-	pinGather = 500 * time.Millisecond
+	// pinLook is how often new outputs are opened, and those let go that were gone at the last look already.
+	pinLook = 5 * time.Second
+	// pinAlive is how often it is looked whether the executors still run. At the second look without any, all is let go.
+	pinAlive = time.Second
 	// pinHandover is how long a rescue waits for what is open: a file system may hang.
 	pinHandover = time.Second
+	// pinKeep is how long executors are left alone after a rescue, which they may be about to follow, and how long what a
+	// rescue has left open waits for the next one.
+	pinKeep = 15 * time.Second
+	// pinShare is the part of the cap of pinned files, one in so many, that stays for rescues.
+	pinShare = 2
 )
 
 // pins keeps the map outputs of this node open while a notice says that it may go soon, as when somebody has cordoned it:
 // the next thing may be that a pod is deleted, and its executor removes its files as it ends. Nobody is told anything, and
-// nothing is copied. A rescue takes over what is open.
+// nothing is copied. A rescue of living executors takes over what is open of them.
 type pins struct {
 	proc    string
 	limit   *shuffle.Limit
 	metrics *status.Metrics
 	log     *zap.Logger
+	running sync.WaitGroup // of groups
 
 	mu     sync.Mutex
 	wanted map[string]bool // ids of the notices that ask for it
 	groups map[pinGroup]*pinned
 	taken  map[int]rescued // by process
+	kept   []keptOpen
+	closed bool
 }
+
+// pinGroup are executors of one application that see the same files: those of one pod, or all of a standalone worker.
+type pinGroup struct{ app, mounts string }
 
 // rescued are processes whose files are a rescue's own business, or were just now: they may be about to end.
 type rescued struct {
@@ -51,10 +61,14 @@ type rescued struct {
 	freed time.Time
 }
 
-func (r rescued) holds() bool { return r.by > 0 || time.Since(r.freed) < pinTidy }
+func (r rescued) holds() bool { return r.by > 0 || time.Since(r.freed) < pinKeep }
 
-// pinGroup are executors of one application that see the same files: those of one pod, or all of a standalone worker.
-type pinGroup struct{ app, mounts string }
+// keptOpen is what a rescue has left open that is begun anew.
+type keptOpen struct {
+	app   string
+	store *shuffle.Store
+	since time.Time
+}
 
 func newPins(proc string, limit *shuffle.Limit, m *status.Metrics, log *zap.Logger) *pins {
 	return &pins{
@@ -79,6 +93,7 @@ func (p *pins) saw(ctx context.Context, list []executor.Executor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	maps.DeleteFunc(p.taken, func(_ int, r rescued) bool { return !r.holds() })
+	p.expire()
 	here := map[pinGroup][]executor.Executor{}
 	if len(p.wanted) > 0 {
 		for _, e := range list {
@@ -86,26 +101,32 @@ func (p *pins) saw(ctx context.Context, list []executor.Executor) {
 			here[g] = append(here[g], e)
 		}
 	}
-	for g, members := range here {
-		if ctx.Err() != nil || slices.ContainsFunc(members, func(e executor.Executor) bool { return p.taken[e.PID].holds() }) {
-			continue
-		}
-		held := p.groups[g]
-		if held == nil {
-			if held = p.begin(ctx, g); held == nil {
-				continue
-			}
-			p.groups[g] = held
-		}
-		held.saw(members)
-	}
 	for g, held := range p.groups {
-		// One that has just gone may be what the next notice is about.
-		if len(p.wanted) == 0 || len(here[g]) == 0 && time.Since(held.seen) > pinTidy {
+		if len(here[g]) == 0 || isClosed(held.done) {
 			held.cancel()
 			delete(p.groups, g)
 		}
 	}
+	for g, members := range here {
+		switch held := p.groups[g]; {
+		case held != nil:
+			held.saw(members)
+		case ctx.Err() != nil || slices.ContainsFunc(members, func(e executor.Executor) bool { return p.taken[e.PID].holds() }):
+		default:
+			p.begin(ctx, g, members)
+		}
+	}
+}
+
+// expire lets go of what no rescue has come back for.
+func (p *pins) expire() {
+	p.kept = slices.DeleteFunc(p.kept, func(k keptOpen) bool {
+		old := time.Since(k.since) > pinKeep
+		if old {
+			_ = k.store.Close()
+		}
+		return old
+	})
 }
 
 // mountsOf names the mount namespace of a process; "" when that can't be read.
@@ -127,15 +148,17 @@ func (p *pins) take(app string, pids ...int) (stores []*shuffle.Store, release f
 			delete(p.groups, g)
 		}
 	}
+	p.kept = slices.DeleteFunc(p.kept, func(k keptOpen) bool {
+		if k.app == app {
+			stores = append(stores, k.store)
+		}
+		return k.app == app
+	})
 	for _, pid := range pids {
 		p.taken[pid] = rescued{by: p.taken[pid].by + 1}
 	}
 	p.mu.Unlock()
-	for _, held := range groups {
-		if s := held.take(); s != nil {
-			stores = append(stores, s)
-		}
-	}
+	stores = append(stores, takeAll(groups)...)
 	return stores, sync.OnceFunc(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -145,18 +168,30 @@ func (p *pins) take(app string, pids ...int) (stores []*shuffle.Store, release f
 	})
 }
 
+// keep holds what a rescue has open until it has begun anew: its executors may have ended by then.
+func (p *pins) keep(app string, s *shuffle.Store) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = s.Close()
+		return
+	}
+	p.kept = append(p.kept, keptOpen{app, s, time.Now()})
+}
+
 // close lets go of everything, and waits for that.
 func (p *pins) close() {
 	p.mu.Lock()
-	all := p.groups
-	p.groups = map[pinGroup]*pinned{}
-	p.mu.Unlock()
-	for _, held := range all {
+	p.closed = true
+	for _, held := range p.groups {
 		held.cancel()
 	}
-	for _, held := range all {
-		<-held.done
+	for _, k := range p.kept {
+		_ = k.store.Close()
 	}
+	p.groups, p.kept = map[pinGroup]*pinned{}, nil
+	p.mu.Unlock()
+	p.running.Wait()
 }
 
 // pinned are the open files of one group.
@@ -170,108 +205,154 @@ type pinned struct {
 	poke   chan struct{} // members have changed
 	taken  atomic.Bool   // the store is somebody else's when run has ended
 
-	members []executor.Executor // under the lock of pins
-	seen    time.Time           // when there was one, under the lock of pins
+	mu      sync.Mutex
+	members []executor.Executor
+
+	processes map[int]*executor.Process // only run uses it; nil for one that can't be watched
 }
 
-// begin opens the files of a group; nil when that is not possible.
-func (p *pins) begin(ctx context.Context, g pinGroup) *pinned {
-	held := &pinned{pins: p, log: p.log.With(zap.String("app", g.app)), done: make(chan struct{}), poke: make(chan struct{}, 1)}
-	store, err := shuffle.Open(ctx, shuffle.Options{App: g.app, Limit: p.limit, Log: held.log})
+// begin opens the files of a group, until ctx ends.
+func (p *pins) begin(ctx context.Context, g pinGroup, members []executor.Executor) {
+	log := p.log.With(zap.String("app", g.app))
+	store, err := shuffle.Open(ctx, shuffle.Options{App: g.app, Limit: p.limit, Log: log})
 	if err != nil { // ctx has ended
-		return nil
+		return
 	}
-	held.store = store
+	held := &pinned{
+		pins: p, log: log, store: store, done: make(chan struct{}), poke: make(chan struct{}, 1), members: members,
+		processes: map[int]*executor.Process{},
+	}
 	ctx, held.cancel = context.WithCancel(ctx)
-	go held.run(ctx)
-	return held
+	p.groups[g] = held
+	p.running.Go(func() { held.run(ctx) })
 }
 
 func (h *pinned) saw(members []executor.Executor) {
-	h.members, h.seen = members, time.Now()
+	h.mu.Lock()
+	h.members = members
+	h.mu.Unlock()
 	select {
 	case h.poke <- struct{}{}:
 	default:
 	}
 }
 
+func (h *pinned) snapshot() []executor.Executor {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.members
+}
+
 func (h *pinned) has(pid int) bool {
-	return slices.ContainsFunc(h.members, func(e executor.Executor) bool { return e.PID == pid })
+	return slices.ContainsFunc(h.snapshot(), func(e executor.Executor) bool { return e.PID == pid })
 }
 
-// take ends it and hands over what is open; nil when it does not end in time.
-func (h *pinned) take() *shuffle.Store {
-	h.taken.Store(true)
-	h.cancel()
-	select {
-	case <-h.done:
-		return h.store
-	case <-time.After(pinHandover):
-		go func() {
-			<-h.done
-			_ = h.store.Close()
-		}()
-		return nil
+// takeAll ends some groups and hands over what is open, of those that end in time.
+func takeAll(groups []*pinned) (stores []*shuffle.Store) {
+	for _, h := range groups {
+		h.taken.Store(true)
+		h.cancel()
 	}
+	late, cancel := context.WithTimeout(context.Background(), pinHandover)
+	defer cancel()
+	for _, h := range groups {
+		select {
+		case <-h.done:
+			stores = append(stores, h.store)
+		case <-late.Done():
+			h.log.Warn("files that were open are not handed over in time: they are opened again")
+			go func() {
+				<-h.done
+				_ = h.store.Close()
+			}()
+		}
+	}
+	return stores
 }
 
-// run opens what comes until ctx ends.
+// run opens what comes, until ctx ends or no executor is left.
 func (h *pinned) run(ctx context.Context) {
 	defer close(h.done)
-	defer func() {
-		if !h.taken.Load() {
-			_ = h.store.Close()
-			h.pins.metrics.SetPinned(h.pins.limit.Used())
-		}
-	}()
-	ticks := h.store.Watch(ctx)
-	tidy := time.NewTicker(pinTidy)
-	defer tidy.Stop()
-	added, gone := map[int]bool{}, map[migrate.OutputID]bool{}
-	said := ""
+	defer h.end()
+	h.add()
+	h.scan(ctx)
+	look, alive := time.NewTicker(pinLook), time.NewTicker(pinAlive)
+	defer look.Stop()
+	defer alive.Stop()
+	var gone map[migrate.OutputID]bool
+	without := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.poke:
-			h.add(added)
-		case _, open := <-ticks:
-			if !open || pause(ctx, pinGather) != nil {
+			h.add()
+			h.scan(ctx)
+		case <-look.C:
+			gone = h.tidy(ctx, gone)
+			h.scan(ctx)
+		case <-alive.C:
+			if without++; h.lives() {
+				without = 0
+			}
+			if without > 1 {
 				return
 			}
-		case <-tidy.C:
-			gone = h.tidy(gone)
-			continue
 		}
-		if _, _, err := h.store.Scan(ctx); err != nil && ctx.Err() == nil && err.Error() != said {
-			said = err.Error()
-			h.log.Info("some files can't be opened ahead", zap.Error(err))
+	}
+}
+
+func (h *pinned) end() {
+	for _, p := range h.processes {
+		if p != nil {
+			_ = p.Close()
 		}
+	}
+	if !h.taken.Load() {
+		_ = h.store.Close()
 		h.pins.metrics.SetPinned(h.pins.limit.Used())
 	}
 }
 
 // add takes in processes that are new.
-func (h *pinned) add(added map[int]bool) {
-	h.pins.mu.Lock()
-	members := h.members
-	h.pins.mu.Unlock()
-	for _, e := range members {
-		if added[e.PID] {
+func (h *pinned) add() {
+	for _, e := range h.snapshot() {
+		if _, known := h.processes[e.PID]; known {
 			continue
 		}
-		added[e.PID] = true
+		h.processes[e.PID], _ = executor.Open(e.PID, e.Start)
 		if err := h.store.Add(shuffle.Root{Proc: h.pins.proc, PID: e.PID, Start: e.Start, Dirs: e.LocalDirs}); err != nil {
 			h.log.Info("files of an executor can't be opened ahead", zap.String("executor", e.ID), zap.Error(err))
 		}
 	}
 }
 
-// tidy gives the disk space back of what has been gone for long enough that no notice has to do with it: Spark removes what
-// no job needs any more. It returns what is gone now.
-func (h *pinned) tidy(before map[migrate.OutputID]bool) map[migrate.OutputID]bool {
+// lives is true as long as one of the executors does, or may.
+func (h *pinned) lives() bool {
+	for _, e := range h.snapshot() {
+		if p := h.processes[e.PID]; p == nil || p.Alive() {
+			return true
+		}
+	}
+	return false
+}
+
+// scan opens what is new. Errors are of no interest here: a rescue, if one comes, meets them again and reports them.
+func (h *pinned) scan(ctx context.Context) {
+	if h.pins.limit.Used() >= h.pins.limit.Highest()/pinShare {
+		return
+	}
+	if _, _, err := h.store.Scan(ctx); err != nil && ctx.Err() == nil {
+		h.log.Debug("some files can't be opened ahead", zap.Error(err))
+	}
+	h.pins.metrics.SetPinned(h.pins.limit.Used())
+}
+
+// tidy gives the disk space back of what was gone at the last look, too, while its executor lives: Spark has removed what no
+// job needs any more. It returns what is gone now.
+func (h *pinned) tidy(ctx context.Context, before map[migrate.OutputID]bool) map[migrate.OutputID]bool {
 	now := map[migrate.OutputID]bool{}
-	for _, id := range h.store.Gone() {
+	for _, id := range h.store.Gone(ctx) {
 		if before[id] {
 			h.store.Release(id)
 		} else {
@@ -279,11 +360,10 @@ func (h *pinned) tidy(before map[migrate.OutputID]bool) map[migrate.OutputID]boo
 		}
 	}
 	h.store.Prune()
-	h.pins.metrics.SetPinned(h.pins.limit.Used())
 	return now
 }
 
-// takePinned takes over what was opened of executors that leave now.
+// takePinned takes over what is open of executors that leave now.
 func (a *application) takePinned(members ...*member) []*shuffle.Store {
 	if a.dryRun {
 		return nil
@@ -313,6 +393,21 @@ func (a *application) adoptPinned(stores []*shuffle.Store) {
 		n += len(found)
 	}
 	a.log.Info("map outputs were open already", zap.Int("outputs", n))
+}
+
+// letGo closes the files, or keeps them open for the run that goes on with this rescue. The application is locked.
+func (a *application) letGo(recast bool) {
+	switch {
+	case a.store == nil:
+	case recast && a.pins != nil:
+		a.pins.keep(a.id, a.store)
+	default:
+		_ = a.store.Close()
+	}
+	for _, release := range a.releases {
+		release()
+	}
+	a.metrics.SetPinned(a.pinLimit.Used())
 }
 
 func closeAll(stores []*shuffle.Store) {

@@ -135,30 +135,45 @@ func heldOpen(t *testing.T) (s *stage, p *pins, member *sparkExecutor, e executo
 func TestRemovedFilesAreLetGo(t *testing.T) {
 	_, p, member, e := heldOpen(t)
 	held := p.groups[pinGroup{e.App, ""}]
+	held.cancel() // so that only this test tidies
+	held.taken.Store(true)
+	<-held.done
+	t.Cleanup(func() { held.store.Close() })
 	for _, file := range []string{"shuffle_0_1_0.index", "shuffle_0_1_0.data"} {
 		must(t, os.Remove(filepath.Join(member.app.files, member.folder(), "0c", file)))
 	}
-	gone := held.tidy(nil)
+	gone := held.tidy(t.Context(), nil)
 	if len(gone) != 1 || p.limit.Used() != 6 {
 		t.Errorf("gone %v, %d files open: a notice may follow at once", gone, p.limit.Used())
 	}
-	if gone = held.tidy(gone); len(gone) != 0 || p.limit.Used() != 4 {
+	if gone = held.tidy(t.Context(), gone); len(gone) != 0 || p.limit.Used() != 4 {
 		t.Errorf("gone %v, %d files open", gone, p.limit.Used())
 	}
 }
 
-// TestFilesOfExecutorsThatHaveGone stay open for a moment only: a disk can't leave the node before.
+// TestFilesOfExecutorsThatHaveGone are let go at once, by themselves: a disk can't leave the node before.
 func TestFilesOfExecutorsThatHaveGone(t *testing.T) {
-	s, p, _, e := heldOpen(t)
-	p.saw(t.Context(), nil)
-	if p.limit.Used() != 6 {
-		t.Errorf("%d files open: the notice may be on its way", p.limit.Used())
-	}
-	p.mu.Lock()
-	p.groups[pinGroup{e.App, ""}].seen = time.Now().Add(-time.Minute)
-	p.mu.Unlock()
-	p.saw(t.Context(), nil)
+	s, p, member, _ := heldOpen(t)
+	must(t, member.process.Kill())
 	s.until("all is closed", func() bool { return p.limit.Used() == 0 })
+}
+
+// TestRescueBegunAnewKeepsWhatIsOpen: its executors may have removed their files meanwhile.
+func TestRescueBegunAnewKeepsWhatIsOpen(t *testing.T) {
+	s, app, first, _ := usual(t, 3)
+	app.member("5", plain).commits(10, 2, 100)
+	app.setDeaf(true)
+	d := s.daemon()
+	s.send(of(notice("n1", 30*time.Second), "app-1", "1"))
+	s.untilPinned(d, 10)
+	first.removes()
+	s.send(notice("n2", 30*time.Second))
+	s.leadsTo("n2", NoticeWidens)
+	app.setDeaf(false)
+	if found, saved, _ := s.report(1).Total(); found.Outputs != 5 || saved.Outputs != 5 {
+		t.Errorf("found %d, saved %d", found.Outputs, saved.Outputs)
+	}
+	s.untilPinned(d, 0)
 }
 
 // TestNothingIsOpenedBesideARescue, and all again after it, for executors that it has left.

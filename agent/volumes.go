@@ -88,7 +88,7 @@ func (a *application) markClaims(ctx context.Context, m *member, safe, hide bool
 	ctx, cancel := context.WithTimeout(ctx, min(markTime, a.untilTaken()/marginShare))
 	defer cancel()
 	synced := a.sync(ctx, m) == nil
-	outputs, clean := a.onDisk(m)
+	outputs, clean := a.onDisk(ctx, m)
 	list, cut := kubernetes.FormatOutputs(outputs)
 	mark := kubernetes.ClaimMark{
 		Namespace: pod.Namespace, App: a.id, Executor: m.ID, Driver: pod.Driver, Report: a.journal.ID(), At: time.Now(),
@@ -126,12 +126,13 @@ func (a *application) handOver(m *member) {
 }
 
 // onDisk are the map outputs of an executor that lie here whole. clean says that it has left no others.
-func (a *application) onDisk(m *member) (ids []migrate.OutputID, clean bool) {
+func (a *application) onDisk(ctx context.Context, m *member) (ids []migrate.OutputID, clean bool) {
 	clean = true
+	gone := a.removed(ctx)
 	for _, r := range a.engine.Results() {
 		switch {
 		case r.Output.Executor != m.ID:
-		case r.Reason == migrate.ReasonCorrupt:
+		case r.Reason == migrate.ReasonCorrupt, gone[r.Output.ID]:
 			clean = false
 		default:
 			ids = append(ids, r.Output.ID)
@@ -148,6 +149,20 @@ func (a *application) onDisk(m *member) (ids []migrate.OutputID, clean bool) {
 		clean = clean && !mine(s.Folder)
 	}
 	return ids, clean && a.unread == nil
+}
+
+// removed are the map outputs that are open, but no longer on a disk.
+func (a *application) removed(ctx context.Context) map[migrate.OutputID]bool {
+	a.mu.Lock()
+	store := a.store
+	a.mu.Unlock()
+	gone := map[migrate.OutputID]bool{}
+	if store != nil {
+		for _, id := range store.Gone(ctx) {
+			gone[id] = true
+		}
+	}
+	return gone
 }
 
 // hidesClaims says that a claim which can't leave the node is to be hidden from Spark: when all of the node goes, Spark would

@@ -106,7 +106,7 @@ func (b *blob) pin(fd int) {
 // unpin gives the descriptor back, now or when the last reader is done.
 func (b *blob) unpin() {
 	if b.close() {
-		b.at.folder.store.limit.give(1)
+		b.at.folder.store.Load().limit.give(1)
 	}
 }
 
@@ -147,14 +147,14 @@ func (b *blob) use(f func(fd int)) error {
 	if b.acquire() {
 		defer func() {
 			if b.release() {
-				b.at.folder.store.limit.give(1)
+				b.at.folder.store.Load().limit.give(1)
 			}
 		}()
 		f(int(b.fd))
 		return nil
 	}
 	folder := b.at.folder
-	if folder.store.closed.Load() {
+	if folder.store.Load().closed.Load() {
 		return fmt.Errorf("%v: %w", b.name(), os.ErrClosed)
 	}
 	if !folder.acquire() {

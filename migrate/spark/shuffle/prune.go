@@ -1,6 +1,7 @@
 package shuffle
 
 import (
+	"context"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -29,12 +30,15 @@ func (s *Store) Prune() []migrate.OutputID {
 }
 
 // Gone names the outputs whose files are no longer there, but can still be read because they are pinned. Release and Prune
-// give back the disk space that they take.
-func (s *Store) Gone() []migrate.OutputID {
+// give back the disk space that they take. When ctx ends first there are none.
+func (s *Store) Gone(ctx context.Context) []migrate.OutputID {
 	s.scan.Lock()
 	defer s.scan.Unlock()
 	var gone []migrate.OutputID
 	for _, out := range s.known {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if out.index.pinned() && !out.index.there() {
 			gone = append(gone, out.ID)
 		}

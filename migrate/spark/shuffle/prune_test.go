@@ -61,3 +61,18 @@ func TestPruneKeepsWhatIsPinned(t *testing.T) {
 		t.Errorf("released and removed, and not forgotten: %v", gone)
 	}
 }
+
+// TestLetGoOfRemovedFolders: what lay in one that has gone keeps a file system in use as well.
+func TestLetGoOfRemovedFolders(t *testing.T) {
+	n := newNode(t)
+	limit := NewLimit(100)
+	n.commit("local/blockmgr-a/0c", 0, 1, 10)
+	s := n.open(Options{Limit: limit})
+	n.expect(s, "0_1:34")
+	n.must(os.RemoveAll(n.path("local/blockmgr-a")))
+	n.expect(s)
+	s.LetGo(nodePID)
+	if limit.Used() != 0 {
+		t.Errorf("%d descriptors are left", limit.Used())
+	}
+}

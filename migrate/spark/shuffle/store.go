@@ -211,15 +211,9 @@ func (s *Store) Release(id migrate.OutputID) {
 func (s *Store) LetGo(pid int) {
 	s.scan.Lock()
 	defer s.scan.Unlock()
-	gone := map[*folder]bool{}
-	for _, l := range s.locals {
-		for _, f := range l.folders {
-			gone[f] = l.pid == pid
-		}
-	}
 	for _, out := range s.known {
 		for _, b := range []*blob{&out.index, &out.data} {
-			if b.at != nil && gone[b.at.folder] {
+			if b.at != nil && b.at.folder.pid == pid {
 				b.unpin()
 			}
 		}

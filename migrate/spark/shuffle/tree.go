@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,8 +64,9 @@ type local struct {
 // folder is one blockmgr-<uuid>.
 type folder struct {
 	handle
-	store     *Store
-	seed      maphash.Seed // of the store that opened it
+	store     atomic.Pointer[Store] // that holds it
+	seed      maphash.Seed          // of the store that opened it
+	pid       int                   // of the local directory
 	name      string
 	device    uint64
 	inode     uint64
@@ -232,7 +234,8 @@ func (s *Store) openFolder(l *local, name string) (*folder, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	f := &folder{store: s, seed: s.seed, name: name, device: st.Dev, inode: st.Ino}
+	f := &folder{seed: s.seed, pid: l.pid, name: name, device: st.Dev, inode: st.Ino}
+	f.store.Store(s)
 	f.fd = int32(fd)
 	return f, nil
 }
