@@ -188,8 +188,6 @@ func TestMistakesNameTheLineAndTheKey(t *testing.T) {
 		{"path style", "objects: {pathStyle: yes please}\n", `objects.pathStyle: "yes please" is not known`},
 		{"adopt", "kubernetes: {volumes: {adopt: copy}}\n", `kubernetes.volumes.adopt: "copy" is not known: set it to one of link, upload, off`},
 		{"grace", "kubernetes: {grace: 0s}\n", "kubernetes.grace: 0s is out of range: set it from 1s to 5m"},
-		{"failing what is not deleted", "survivor: {deletePods: false, forceDelete: false}\n", "survivor.failPods: a pod whose status is Failed"},
-		{"force without deleting", "survivor: {deletePods: false, failPods: false}\n", "survivor.forceDelete: nothing is deleted by force"},
 		{"blank name", "node: {name: ' '}\n", "node.name: empty"},
 	}
 	for _, tt := range tests {
@@ -199,6 +197,32 @@ func TestMistakesNameTheLineAndTheKey(t *testing.T) {
 				t.Errorf("got %v\nwant …%s…", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestOnlySurvivorsMindTheirKeys: one file serves the agents, too, which run whatever it says of survivors.
+func TestOnlySurvivorsMindTheirKeys(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":           {"survivor.nodes: empty"},
+		"nodes: a=b": nil,
+		"nodes: a=b, forceDelete: false, failPods: false, deletePods: false": nil,
+		"nodes: a=b, deletePods: false, forceDelete: false":                  {"survivor.failPods: a pod whose status is Failed"},
+		"nodes: a=b, deletePods: false, failPods: false":                     {"survivor.forceDelete: nothing is deleted by force"},
+		"deletePods: false": {"survivor.nodes", "survivor.failPods", "survivor.forceDelete"},
+	} {
+		c, err := Parse("f.yaml", []byte("survivor: {"+text+"}\n"))
+		if err != nil {
+			t.Errorf("%q: an agent says: %v", text, err)
+		}
+		err = c.Survivor.Check()
+		if (err == nil) != (want == nil) {
+			t.Errorf("%q: %v", text, err)
+		}
+		for _, w := range want {
+			if err != nil && !strings.Contains(err.Error(), w) {
+				t.Errorf("%q: %v lacks %q", text, err, w)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Ways in which a replacement's agent makes the outputs of an old volume count; see Volumes.Adopt.
 const (
@@ -26,14 +29,15 @@ type Volumes struct {
 	Adopt string `yaml:"adopt" doc:"How outputs on a claim that an executor of this node has taken over are made to count: by hard links in place, by upload to executors, or not." oneof:"link|upload|off"`
 }
 
-// Survivor is read by the survivor only: the process off the spot nodes that acts for a node that died without a word.
+// Survivor is read by the survivor only: the process off the spot nodes that acts for a node that died without a word. Agents may
+// share its file, and run whatever Check says of it.
 type Survivor struct {
 	Nodes        string        `yaml:"nodes" doc:"Label selector of the nodes that it looks after, as karpenter.sh/capacity-type=spot. \"\": it refuses to start."`
 	After        time.Duration `yaml:"after" doc:"How long a node must have been not ready, with its lease expired, before anything is done." min:"1s" max:"1h"`
 	OnNotReady   bool          `yaml:"onNotReady" doc:"Act on that alone, where neither the cloud nor the node's own last word says that the machine is gone. A node that only lost its network may then lose its executors."`
 	DeletePods   bool          `yaml:"deletePods" doc:"Delete the executors' pods of a dead node."`
-	FailPods     bool          `yaml:"failPods" doc:"Set the status of those pods to Failed, which their drivers see within seconds."`
-	ForceDelete  bool          `yaml:"forceDelete" doc:"Delete those pods by force, as no kubelet is left to confirm it."`
+	FailPods     bool          `yaml:"failPods" doc:"Set the status of those pods to Failed, which their drivers see within seconds. Only with deletePods."`
+	ForceDelete  bool          `yaml:"forceDelete" doc:"Delete those pods by force, as no kubelet is left to confirm it. Only with deletePods."`
 	OutOfService bool          `yaml:"outOfService" doc:"Taint a dead node as out of service, so that its volumes can be attached elsewhere."`
 }
 
@@ -48,12 +52,17 @@ func defaultSurvivor() Survivor {
 	return Survivor{After: 10 * time.Second, DeletePods: true, FailPods: true, ForceDelete: true, OutOfService: true}
 }
 
-func (c Config) checkSurvivor(bad complain) {
-	s := c.Survivor
+// Check returns all that a survivor can't do at once, each as a *KeyError.
+func (s Survivor) Check() error {
+	var all []error
+	if s.Nodes == "" {
+		all = append(all, &KeyError{"survivor.nodes", "empty: set the label selector of the nodes to look after, as karpenter.sh/capacity-type=spot"})
+	}
 	if s.FailPods && !s.DeletePods {
-		bad("survivor.failPods", "a pod whose status is Failed without being deleted counts as a failure of its application: set survivor.deletePods too, or this to false")
+		all = append(all, &KeyError{"survivor.failPods", "a pod whose status is Failed without being deleted counts as a failure of its application: set survivor.deletePods too, or this to false"})
 	}
 	if s.ForceDelete && !s.DeletePods {
-		bad("survivor.forceDelete", "nothing is deleted by force that is not deleted: set survivor.deletePods too, or this to false")
+		all = append(all, &KeyError{"survivor.forceDelete", "nothing is deleted by force that is not deleted: set survivor.deletePods too, or this to false"})
 	}
+	return errors.Join(all...)
 }

@@ -25,7 +25,8 @@ func (e *KeyError) Error() string { return e.Key + ": " + e.Problem }
 
 var dialectName = regexp.MustCompile(`^spark-\d+\.\d+-scala-\d+\.\d+$`)
 
-// Validate checks every key and returns all that is wrong at once, each as a *KeyError.
+// Validate checks every key and returns all that is wrong at once, each as a *KeyError. What only a survivor minds is left to
+// Survivor.Check.
 func (c Config) Validate() error {
 	var all []error
 	bad := func(key, format string, args ...any) {
@@ -38,7 +39,6 @@ func (c Config) Validate() error {
 	c.checkPaths(bad)
 	c.checkObjects(bad)
 	c.checkSpark(bad)
-	c.checkSurvivor(bad)
 	c.checkTimes(bad)
 	return errors.Join(all...)
 }

@@ -90,8 +90,8 @@ type Survivor struct {
 
 // New checks the options; it opens no connection.
 func New(o Options) (*Survivor, error) {
-	if o.Config.Nodes == "" {
-		return nil, errors.New("survivor.nodes: empty: set the label selector of the nodes to look after, as karpenter.sh/capacity-type=spot")
+	if err := o.Config.Check(); err != nil {
+		return nil, err
 	}
 	if o.Namespace == "" {
 		return nil, errors.New("the namespace of the survivors' Lease is not known: set POD_NAMESPACE from the downward API (metadata.namespace), or --namespace")
