@@ -5,18 +5,15 @@ package chart
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/lifeboat/lifeboat/agent/config"
-	"github.com/lifeboat/lifeboat/agent/survivor"
 )
 
 // everything switches on all that the chart can make.
@@ -68,7 +65,11 @@ func valueSets() map[string]node {
 		"user of Spark":         {"securityContext": node{"runAsUser": 185}},
 		"user of Spark on host": {"securityContext": node{"runAsUser": 185}, "state": node{"volume": "hostPath"}},
 		"survivors":             survivors(),
-		"on delete":             {"updateStrategy": node{"type": "OnDelete", "rollingUpdate": nil}},
+		"survivors on premises": {
+			"survivor": node{"enabled": true}, "config": node{"survivor": node{"nodes": "pool=spark"}},
+			"nodes": node{"presets": []any{"any"}, "selector": node{"pool": "spark", "disk": "fast"}},
+		},
+		"on delete": {"updateStrategy": node{"type": "OnDelete", "rollingUpdate": nil}},
 	}
 }
 
@@ -121,10 +122,15 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"grace too short for config": {node{"terminationGracePeriodSeconds": 125, "config": node{"shutdown": node{"grace": "2m"}}}, "at least 135"},
 		"monitor of loopback":        {node{"metrics": node{"podMonitor": node{"enabled": true}}}, "metrics.enabled"},
 		"alerts of loopback":         {node{"metrics": node{"prometheusRule": node{"enabled": true}}}, "metrics.enabled"},
+		"monitor of own loopback":    {node{"listen": node{"address": "127.0.0.1"}, "metrics": node{"enabled": true, "podMonitor": node{"enabled": true}}}, "metrics.podMonitor.enabled: nothing outside the node can read /metrics at 127.0.0.1"},
+		"alerts of own loopback":     {node{"listen": node{"address": "::1"}, "metrics": node{"enabled": true, "prometheusRule": node{"enabled": true}}}, "metrics.prometheusRule.enabled: nothing outside the node can read /metrics at ::1"},
 		"account without a name":     {node{"serviceAccount": node{"create": false}}, "serviceAccount.name"},
 		"all of the node":            {node{"config": node{"state": "/"}}, "config.state"},
+		"all of the pod":             {node{"config": node{"state": "/state"}, "securityContext": node{"runAsUser": 185}}, "config.state: \"/state\" would put a volume over"},
 		"the node's root by detour":  {node{"config": node{"state": "/var/../"}}, "config.state"},
 		"notices in the node's root": {node{"config": node{"providers": node{"file": node{"enabled": true, "path": "/notice"}}}}, "providers.file.path"},
+		"fail without deleting":      {steps(node{"deletePods": false, "forceDelete": false}), "config.survivor.failPods"},
+		"force without deleting":     {steps(node{"deletePods": false, "failPods": false}), "config.survivor.forceDelete"},
 		"digest":                     {node{"image": node{"digest": "latest"}}, "/image/digest"},
 		"no agents during an update": {node{"updateStrategy": node{"rollingUpdate": node{"maxUnavailable": 0}}}, "/updateStrategy"},
 		"user below root":            {node{"securityContext": node{"runAsUser": -1}}, "/securityContext/runAsUser"},
@@ -199,6 +205,7 @@ func TestStateOutlivesThePod(t *testing.T) {
 		volume node
 	}{
 		"root":      {nil, "/var/lib/lifeboat", node{"hostPath": node{"path": "/var/lib/lifeboat", "type": "DirectoryOrCreate"}}},
+		"top":       {node{"config": node{"state": "/state"}}, "/state", node{"hostPath": node{"path": "/state", "type": "DirectoryOrCreate"}}},
 		"elsewhere": {node{"config": node{"state": "/data/lb"}}, "/data/lb", node{"hostPath": node{"path": "/data/lb", "type": "DirectoryOrCreate"}}},
 		"no root":   {node{"securityContext": node{"runAsUser": 185}}, "/var/lib", node{"emptyDir": node{}}},
 	} {
@@ -291,68 +298,5 @@ func TestPlainManifestsAreUpToDate(t *testing.T) {
 		if !names[e.Name()] {
 			t.Errorf("%s is made by nobody", e.Name())
 		}
-	}
-}
-
-// survivors are the values that the chart needs to run them.
-func survivors() node {
-	return node{"survivor": node{"enabled": true}, "config": node{"survivor": node{"nodes": "karpenter.sh/capacity-type=spot"}}}
-}
-
-func TestRolesAreWhatSurvivorsNeed(t *testing.T) {
-	var want, got []string
-	for _, r := range survivor.Permissions("lifeboat") {
-		for _, verb := range r.Verbs {
-			want = append(want, fmt.Sprintf("%s: %s/%s %s %s", r.Namespace, r.Group, r.Resource, r.Name, verb))
-		}
-	}
-	all := objects(t, render(t, survivors()))
-	for _, role := range append(all["Role"], all["ClusterRole"]...) {
-		if at(t, role, "metadata", "labels", "app.kubernetes.io/component") != "survivor" {
-			continue
-		}
-		namespace, _ := at(t, role, "metadata", "namespace").(string)
-		for _, rule := range at(t, role, "rules").([]any) {
-			name, _ := at(t, rule, "resourceNames", 0).(string)
-			for _, verb := range at(t, rule, "verbs").([]any) {
-				got = append(got, fmt.Sprintf("%s: %v/%v %s %v", namespace, at(t, rule, "apiGroups", 0), at(t, rule, "resources", 0), name, verb))
-			}
-		}
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if !slices.Equal(got, want) {
-		t.Errorf("the roles allow %q\nsurvivors need %q", got, want)
-	}
-}
-
-// TestSurvivorsStandApart: off all spot nodes, two of them, never both evicted at once, with no right on their own node.
-func TestSurvivorsStandApart(t *testing.T) {
-	all := objects(t, render(t, survivors()))
-	spec := at(t, all["Deployment"][0], "spec")
-	pod := at(t, spec, "template", "spec")
-	if n := at(t, spec, "replicas"); fmt.Sprint(n) != "2" {
-		t.Errorf("replicas: %v", n)
-	}
-	var keys []string
-	for _, e := range at(t, pod, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms", 0, "matchExpressions").([]any) {
-		if at(t, e, "operator") != "NotIn" {
-			t.Errorf("%v lets spot nodes in", e)
-		}
-		keys = append(keys, at(t, e, "key").(string))
-	}
-	for _, key := range []string{"eks.amazonaws.com/capacityType", "cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority", "karpenter.sh/capacity-type"} {
-		if !slices.Contains(keys, key) {
-			t.Errorf("%s is no reason to keep off", key)
-		}
-	}
-	if at(t, pod, "affinity", "podAntiAffinity") == nil || len(all["PodDisruptionBudget"]) != 1 {
-		t.Error("replicas can be on one node, or be evicted at once")
-	}
-	if at(t, pod, "hostPID") != nil || at(t, pod, "hostNetwork") != nil || at(t, pod, "securityContext", "runAsNonRoot") != true {
-		t.Errorf("more rights than it needs: %v", pod)
-	}
-	if _, err := renderer.Manifests(t.Context(), Release{Values: node{"survivor": node{"enabled": true}}}); err == nil || !strings.Contains(err.Error(), "config.survivor.nodes") {
-		t.Errorf("without a selector: %v", err)
 	}
 }

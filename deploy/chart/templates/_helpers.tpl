@@ -27,6 +27,10 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
+{{- define "lifeboat.metrics.name" -}}
+{{ include "lifeboat.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
+{{- end -}}
+
 {{- define "lifeboat.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
@@ -67,6 +71,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* Where the state is mounted. In the pod it is the folder above: the agent makes its own in it, which belongs to its user. */}}
+{{- define "lifeboat.stateMount" -}}
+{{- $state := include "lifeboat.state" . -}}
+{{- if eq (include "lifeboat.stateVolume" .) "hostPath" -}}{{ $state }}
+{{- else if eq (dir $state) "/" -}}
+{{- fail (printf "config.state: %q would put a volume over the whole file system of the pod: set a folder in a folder, as /var/lib/lifeboat" $state) -}}
+{{- else -}}{{ dir $state }}
+{{- end -}}
+{{- end -}}
+
 {{/* Where the pages are; [ ] suit addresses of IPv4 and IPv6. */}}
 {{- define "lifeboat.listen" -}}
 {{- if .Values.config.listen -}}
@@ -74,6 +88,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- $address := .Values.listen.address | default (ternary "$(HOST_IP)" "127.0.0.1" .Values.metrics.enabled) -}}
 [{{ $address }}]:{{ .Values.listen.port }}
+{{- end -}}
+
+{{/* Refuses a key that asks for what others could read, while nobody outside the node can read anything. */}}
+{{- define "lifeboat.readable" -}}
+{{- $address := .root.Values.listen.address -}}
+{{- if not .root.Values.metrics.enabled -}}
+{{- fail (printf "%s: nothing outside the node can read /metrics: set metrics.enabled too" .key) -}}
+{{- else if regexMatch "^(localhost$|(::ffff:)?127[.]|[0:]+:0*1$)" $address -}}
+{{- fail (printf "%s: nothing outside the node can read /metrics at %s: set listen.address to \"\", for the node's own address" .key $address) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The address that the kubelet probes; none is the pod's own, which is the node's. */}}

@@ -6,6 +6,10 @@
 {{ include "lifeboat.clusterName" . | trunc 54 | trimSuffix "-" }}-survivor
 {{- end -}}
 
+{{- define "lifeboat.survivor.metricsName" -}}
+{{ include "lifeboat.fullname" . | trunc 46 | trimSuffix "-" }}-survivor-metrics
+{{- end -}}
+
 {{- define "lifeboat.survivor.selector" -}}
 app.kubernetes.io/name: {{ include "lifeboat.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -27,22 +31,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{/* Off the spot nodes of every preset, whichever of them the agent is on; its replicas on different nodes, if there are some. */}}
+{{/*
+Off the spot nodes of every preset, whichever of them the agent is on, and off those that nodes.selector names for any; its replicas on
+different nodes, if there are some. A node of the agents has all labels of nodes.selector: one that lacks any of them will do.
+*/}}
 {{- define "lifeboat.survivor.affinity" -}}
 {{- if .Values.survivor.affinity -}}
 {{- toYaml .Values.survivor.affinity -}}
 {{- else -}}
+{{- $off := list -}}
+{{- range include "lifeboat.presets" . | fromYaml -}}
+{{- range .terms -}}{{- range .matchExpressions -}}
+{{- $off = append $off (dict "key" .key "operator" "NotIn" "values" .values) -}}
+{{- end -}}{{- end -}}
+{{- end -}}
+{{- $terms := list -}}
+{{- if has "any" .Values.nodes.presets -}}
+{{- range $key, $value := .Values.nodes.selector -}}
+{{- $terms = append $terms (dict "matchExpressions" (append $off (dict "key" $key "operator" "NotIn" "values" (list $value)))) -}}
+{{- end -}}
+{{- end -}}
 nodeAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     nodeSelectorTerms:
-      - matchExpressions:
-          {{- range $preset, $knows := include "lifeboat.presets" . | fromYaml }}
-          {{- range $knows.terms }}
-          {{- range .matchExpressions }}
-          - {key: {{ .key }}, operator: NotIn, values: {{ .values | toJson }}}
-          {{- end }}
-          {{- end }}
-          {{- end }}
+      {{- $terms | default (list (dict "matchExpressions" $off)) | toYaml | nindent 6 }}
 podAntiAffinity:
   preferredDuringSchedulingIgnoredDuringExecution:
     - weight: 100
