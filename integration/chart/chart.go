@@ -25,6 +25,7 @@ type Release struct {
 	Namespace string         // "" is lifeboat
 	Values    map[string]any // over those of values.yaml
 	Kube      string         // version of Kubernetes, as 1.35.4; "": the one that helm knows best
+	Only      []string       // of the chart's templates, as rbac.yaml; none: all of them
 }
 
 // Renderer runs helm over the chart of this repository. Make one with New.
@@ -59,6 +60,9 @@ func (r *Renderer) Manifests(ctx context.Context, release Release) ([]byte, erro
 	args := []string{"template"}
 	if release.Kube != "" {
 		args = append(args, "--kube-version", release.Kube)
+	}
+	for _, template := range release.Only {
+		args = append(args, "--show-only", "templates/"+template)
 	}
 	return r.run(ctx, release, args)
 }

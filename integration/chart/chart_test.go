@@ -5,8 +5,6 @@ package chart
 import (
 	"bytes"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -259,44 +257,6 @@ func TestNotes(t *testing.T) {
 			if !strings.Contains(notes, s) {
 				t.Errorf("%s: %q is not in\n%s", name, s, notes)
 			}
-		}
-	}
-}
-
-// TestPlainManifestsAreUpToDate: those in deploy/manifests are what the chart makes.
-func TestPlainManifestsAreUpToDate(t *testing.T) {
-	root, err := Root(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := filepath.Join(root, "deploy", "manifests")
-	names := map[string]bool{}
-	for name, release := range Plain() {
-		names[name] = true
-		now, err := renderer.Plain(t.Context(), release)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := check(t, now); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		path := filepath.Join(folder, name)
-		if *update {
-			if err := os.WriteFile(path, now, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if was, err := os.ReadFile(path); err != nil || !bytes.Equal(was, now) {
-			t.Errorf("%s is out of date (%v): make manifests", name, err)
-		}
-	}
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if !names[e.Name()] {
-			t.Errorf("%s is made by nobody", e.Name())
 		}
 	}
 }

@@ -204,3 +204,32 @@ func TestStays(t *testing.T) {
 		}
 	}
 }
+
+// TestQuotas: one for each class of the system's, where GKE may be.
+func TestQuotas(t *testing.T) {
+	agents, both := []string{"system-node-critical"}, []string{"system-cluster-critical", "system-node-critical"}
+	with := func(key string, value any) node {
+		values := survivors()
+		values[key] = value
+		return values
+	}
+	for name, tt := range map[string]struct {
+		values node
+		want   []string
+	}{
+		"defaults":        {nil, agents},
+		"survivors":       {survivors(), both},
+		"no class":        {with("priorityClassName", ""), both[:1]},
+		"a class of ours": {with("priorityClassName", "spark"), both[:1]},
+		"not GKE":         {with("nodes", node{"presets": []any{"eks"}}), nil},
+		"not wanted":      {with("resourceQuota", node{"create": false}), nil},
+	} {
+		var got []string
+		for _, o := range objects(t, render(t, tt.values))["ResourceQuota"] {
+			got = append(got, at(t, o, "spec", "scopeSelector", "matchExpressions", 0, "values", 0).(string))
+		}
+		if slices.Sort(got); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

@@ -31,6 +31,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "lifeboat.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
 {{- end -}}
 
+{{/* What GKE wants to see before it admits pods of a system's class. */}}
+{{- define "lifeboat.quota" -}}
+{{- if and .root.Values.resourceQuota.create (has "gke" .root.Values.nodes.presets) (hasPrefix "system-" .class) }}
+apiVersion: v1
+kind: ResourceQuota
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- .labels | nindent 4 }}
+spec:
+  hard: {pods: 1G}
+  scopeSelector:
+    matchExpressions:
+      - {scopeName: PriorityClass, operator: In, values: [{{ .class }}]}
+{{- end }}
+{{- end -}}
+
 {{- define "lifeboat.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
