@@ -11,6 +11,7 @@ import (
 
 	"github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/agent/survivor"
+	notices "github.com/lifeboat/lifeboat/providers/kube"
 )
 
 // page is a document of this repository.
@@ -47,6 +48,21 @@ func TestSecurityPageNamesEveryRight(t *testing.T) {
 	for _, capability := range capabilities(t, nil) {
 		if !strings.Contains(agent, fmt.Sprintf("`%v`", capability)) {
 			t.Errorf("%v is not explained", capability)
+		}
+	}
+}
+
+// TestUpgradePageNamesWhatStays: what only a running Lifeboat takes back is for a person to take back once it is uninstalled.
+func TestUpgradePageNamesWhatStays(t *testing.T) {
+	_, text, _ := strings.Cut(page(t, "upgrade.md"), "## Uninstalling")
+	inPath := strings.NewReplacer(".", `\.`) // as jsonpath wants keys
+	for _, want := range []string{
+		notices.OwnTaint + "-", "kubectl annotate node NAME " + survivor.DeadMark + "-", "kubectl taint node NAME node.kubernetes.io/out-of-service-",
+		"annotations." + inPath.Replace(survivor.DeadMark), "annotations." + inPath.Replace(notices.HiddenSelector),
+		"label pvc NAME " + notices.LabelApp + "=", "annotate pvc NAME " + notices.HiddenSelector + "-",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not there", want)
 		}
 	}
 }
