@@ -208,7 +208,8 @@ func TestOnlySurvivorsMindTheirKeys(t *testing.T) {
 		"nodes: a=b, forceDelete: false, failPods: false, deletePods: false": nil,
 		"nodes: a=b, deletePods: false, forceDelete: false":                  {"survivor.failPods: a pod whose status is Failed"},
 		"nodes: a=b, deletePods: false, failPods: false":                     {"survivor.forceDelete: nothing is deleted by force"},
-		"deletePods: false": {"survivor.nodes", "survivor.failPods", "survivor.forceDelete"},
+		"nodes: a=b, after: 2h":                                              {"survivor.after: 2h is out of range: set it from 1s to 1h"},
+		"deletePods: false":                                                  {"survivor.nodes", "survivor.failPods", "survivor.forceDelete"},
 	} {
 		c, err := Parse("f.yaml", []byte("survivor: {"+text+"}\n"))
 		if err != nil {

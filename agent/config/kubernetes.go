@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"reflect"
 	"time"
 )
 
@@ -29,6 +30,9 @@ type Volumes struct {
 	Adopt string `yaml:"adopt" doc:"How outputs on a claim that an executor of this node has taken over are made to count: by hard links in place, by upload to executors, or not." oneof:"link|upload|off"`
 }
 
+// survivorKeys is the key of Survivor.
+const survivorKeys = "survivor"
+
 // Survivor is read by the survivor only: the process off the spot nodes that acts for a node that died without a word. Agents may
 // share its file, and run whatever Check says of it.
 type Survivor struct {
@@ -54,15 +58,16 @@ func defaultSurvivor() Survivor {
 
 // Check returns all that a survivor can't do at once, each as a *KeyError.
 func (s Survivor) Check() error {
-	var all []error
+	var all complaints
+	visit(reflect.ValueOf(s), survivorKeys, func(f field) { f.check(all.add) }, nil)
 	if s.Nodes == "" {
-		all = append(all, &KeyError{"survivor.nodes", "empty: set the label selector of the nodes to look after, as karpenter.sh/capacity-type=spot"})
+		all.add("survivor.nodes", "empty: set the label selector of the nodes to look after, as karpenter.sh/capacity-type=spot")
 	}
 	if s.FailPods && !s.DeletePods {
-		all = append(all, &KeyError{"survivor.failPods", "a pod whose status is Failed without being deleted counts as a failure of its application: set survivor.deletePods too, or this to false"})
+		all.add("survivor.failPods", "a pod whose status is Failed without being deleted counts as a failure of its application: set survivor.deletePods too, or this to false")
 	}
 	if s.ForceDelete && !s.DeletePods {
-		all = append(all, &KeyError{"survivor.forceDelete", "nothing is deleted by force that is not deleted: set survivor.deletePods too, or this to false"})
+		all.add("survivor.forceDelete", "nothing is deleted by force that is not deleted: set survivor.deletePods too, or this to false")
 	}
 	return errors.Join(all...)
 }

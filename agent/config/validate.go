@@ -28,12 +28,12 @@ var dialectName = regexp.MustCompile(`^spark-\d+\.\d+-scala-\d+\.\d+$`)
 // Validate checks every key and returns all that is wrong at once, each as a *KeyError. What only a survivor minds is left to
 // Survivor.Check.
 func (c Config) Validate() error {
-	var all []error
-	bad := func(key, format string, args ...any) {
-		all = append(all, &KeyError{Key: key, Problem: fmt.Sprintf(format, args...)})
-	}
+	var all complaints
+	bad := all.add
 	for _, f := range c.fields() {
-		f.check(bad)
+		if !strings.HasPrefix(f.key, survivorKeys+".") {
+			f.check(bad)
+		}
 	}
 	c.checkNode(bad)
 	c.checkPaths(bad)
@@ -44,6 +44,13 @@ func (c Config) Validate() error {
 }
 
 type complain func(key, format string, args ...any)
+
+// complaints are a list of *KeyError.
+type complaints []error
+
+func (c *complaints) add(key, format string, args ...any) {
+	*c = append(*c, &KeyError{Key: key, Problem: fmt.Sprintf(format, args...)})
+}
 
 // check holds one value against its own tags.
 func (f field) check(bad complain) {

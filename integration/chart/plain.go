@@ -39,7 +39,7 @@ func Plain() map[string]PlainManifest {
 				Values: m{"survivor": m{"enabled": true}, "config": m{"survivor": m{"nodes": "see the ConfigMap"}}},
 				Only:   []string{"survivor-resourcequota.yaml", "survivor-rbac.yaml", "survivor-deployment.yaml"},
 			},
-			Says: "# Beside agent.yaml or agent-metrics.yaml. Its ConfigMap must say first which nodes the survivors look after:\n" +
+			Says: "# Beside agent.yaml or agent-metrics.yaml, whose ConfigMap must say first which nodes the survivors look after:\n" +
 				"#   survivor: {nodes: karpenter.sh/capacity-type=spot}\n",
 		},
 	}

@@ -27,7 +27,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
-{{- define "lifeboat.metrics.name" -}}
+{{- define "lifeboat.metricsName" -}}
 {{ include "lifeboat.fullname" . | trunc 55 | trimSuffix "-" }}-metrics
 {{- end -}}
 
