@@ -78,6 +78,8 @@ func TestSurvivorFreesAJob(t *testing.T) {
 	if !strings.Contains(events, "Node") || !strings.Contains(events, "Pod") {
 		t.Errorf("events of the node's death are on: %s", events)
 	}
+	newOncall(t, "NODE=node-a", "NAMESPACE="+AgentNamespace).run("What the survivor did", "kubectl")
+	step.done("what the runbook shows of it")
 	n, list := askedSince(t, "lifeboat-survivor", before)
 	t.Logf("requests of both survivors in %v: %d (%s)", time.Since(off).Round(time.Second), n, list)
 

@@ -24,10 +24,12 @@ var (
 	errNoSample = errors.New("a block of commands needs what it looks like after it")
 	errOpen     = errors.New("a block has no end")
 	errFence    = errors.New("a block is neither sh nor text: commands that no test runs have no place here")
+	errInline   = errors.New("a command stands in the text, where no test runs it: give it a block")
+	errAnything = errors.New("a sample of … alone: every output looks like that, and so does none")
 )
 
 // Parse finds all blocks of commands (```sh), each with the sample (```text) that follows it directly. The first block sets what the others
-// need, and has none.
+// need, and has none. A command of kubectl elsewhere is refused: nothing would run it.
 func Parse(document []byte) ([]Step, error) {
 	var steps []Step
 	var block []string
@@ -51,6 +53,10 @@ func Parse(document []byte) ([]Step, error) {
 			}
 			steps = append(steps, Step{Section: section, Line: began + 1, Script: strings.Join(block, "\n")})
 			kind = ""
+		case kind == "" && strings.Contains(text, "`kubectl "):
+			return nil, fmt.Errorf("line %d: %w", line, errInline)
+		case isFence && !says(block):
+			return nil, fmt.Errorf("line %d: %w", began, errAnything)
 		case isFence:
 			if len(steps) < 2 || steps[len(steps)-1].Sample != nil || len(block) == 0 {
 				return nil, fmt.Errorf("line %d: a sample without commands above it, or an empty one", began)
@@ -70,6 +76,11 @@ func Parse(document []byte) ([]Step, error) {
 		return nil, fmt.Errorf("line %d: %w", steps[len(steps)-1].Line, errNoSample)
 	}
 	return steps, nil
+}
+
+// says is true of a sample that some output could differ from, and of an empty one.
+func says(sample []string) bool {
+	return len(sample) == 0 || strings.Trim(strings.Join(sample, ""), "… \t") != ""
 }
 
 // export is a line that gives a variable a value of an example.

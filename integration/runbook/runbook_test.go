@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -37,6 +39,8 @@ func TestParseRefuses(t *testing.T) {
 		"no end":             {first + "```sh\nf\n", errOpen},
 		"sample of nothing":  {"```text\nx\n```\n", nil},
 		"two samples":        {first + "```sh\nf\n```\n```text\nx\n```\n```text\ny\n```\n", nil},
+		"sample of anything": {first + "```sh\nf\n```\n```text\n…\n … …\n```\n", errAnything},
+		"inline command":     {first + "text (`kubectl taint node NAME\nx-`)\n", errInline},
 		"an empty sample":    {first + "```sh\nf\n```\n```text\n```\n", nil},
 		"sample of settings": {first + "```text\nx\n```\n", nil},
 	} {
@@ -63,9 +67,9 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestThePreemptionRunbook can be read, and nothing in it is a placeholder that a person would have to fill in by hand
-// but what the first block names.
-func TestThePreemptionRunbook(t *testing.T) {
+// theRunbook is what is shipped.
+func theRunbook(t *testing.T) []Step {
+	t.Helper()
 	data, err := os.ReadFile("../../deploy/runbooks/preemption.md")
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +78,13 @@ func TestThePreemptionRunbook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return steps
+}
+
+// TestThePreemptionRunbook can be read, and nothing in it is a placeholder that a person would have to fill in by hand
+// but what the first block names.
+func TestThePreemptionRunbook(t *testing.T) {
+	steps := theRunbook(t)
 	if len(steps) < 20 {
 		t.Errorf("%d steps", len(steps))
 	}
@@ -84,5 +95,34 @@ func TestThePreemptionRunbook(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), "bash", "-nc", s.Script).CombinedOutput(); err != nil {
 			t.Errorf("line %d: %v %s", s.Line, err, out)
 		}
+	}
+}
+
+// TestOnlyASilentNodeLosesItsDisks: what the kubelet itself says of Ready, be it False, shows that its machine runs.
+func TestOnlyASilentNodeLosesItsDisks(t *testing.T) {
+	steps := theRunbook(t)
+	i := slices.IndexFunc(steps, func(s Step) bool { return strings.Contains(s.Script, "out-of-service=") })
+	if i < 0 {
+		t.Fatal("the runbook does not set the taint")
+	}
+	for answer, taints := range map[string]bool{
+		"echo Unknown": true, "echo True": false, "echo False": false, "echo": false, "echo not found >&2; exit 1": false,
+	} {
+		t.Run(answer, func(t *testing.T) {
+			bin := t.TempDir()
+			kubectl := "#!/bin/sh\ncase $1 in taint) echo node/x tainted;; *) " + answer + ";; esac\n"
+			if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(kubectl), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "bash", "-c", steps[i].Script)
+			cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "NODE=x"}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Compare(steps[i].Sample, string(out)); (err == nil) != taints || strings.Contains(string(out), "tainted") != taints {
+				t.Errorf("%v: it says\n%s", err, out)
+			}
+		})
 	}
 }
