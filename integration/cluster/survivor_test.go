@@ -20,6 +20,10 @@ const (
 	survivorValues = "survivor: {enabled: true}\n"
 )
 
+// freed is the most that may pass from the cloud's word until the driver has lost the executors. The survivor needs some 10 s, and
+// 17 s more when the leader has died with the node. Spark itself notices after 120 s at least (spark.network.timeout).
+const freed = 60 * time.Second
+
 // cloudSays sets the taint that the cloud controller manager sets on a silent node of which the cloud says that it is off.
 func cloudSays(ctx context.Context, node string) error {
 	if err := shared.WaitCondition(ctx, node, "Ready", "Unknown"); err != nil {
@@ -55,16 +59,21 @@ func TestSurvivorFreesAJob(t *testing.T) {
 	must(t, cloudSays(ctx, "node-a"))
 	step.done("the control plane hears the node no more, and the cloud says that it is off")
 	said := time.Now()
-	must(t, lab.Until(ctx, "the driver has lost the executors of the dead node", func(ctx context.Context) (bool, error) {
+	inTime, cancel := context.WithDeadline(ctx, said.Add(freed))
+	defer cancel()
+	var lost []JobEvent
+	err = lab.Until(inTime, "the driver has lost the executors of the dead node", func(ctx context.Context) (bool, error) {
 		events, _, err := job.Events(ctx)
-		n := 0
-		for _, e := range events {
-			if e.What == "removed" && victims[e.Executor] {
-				n++
-			}
-		}
-		return err == nil && n == len(victims), nil
-	}))
+		lost = slices.DeleteFunc(events, func(e JobEvent) bool { return e.What != "removed" || !victims[e.Executor] })
+		return err == nil && len(lost) == len(victims), nil
+	})
+	if err != nil {
+		survivors, _ := shared.Kubectl(ctx, "-n", AgentNamespace, "logs", "-l", "app.kubernetes.io/component=survivor", "--tail=60", "--ignore-errors")
+		t.Fatalf("%v; lost: %+v\n%s", err, lost, survivors)
+	}
+	for _, e := range lost {
+		t.Logf("executor %s was lost: %s", e.Executor, e.Why)
+	}
 	step.done("the driver has lost its executors")
 	t.Logf("from power-off to that: %v; from the cloud's word: %v", time.Since(off).Round(100*time.Millisecond), time.Since(said).Round(100*time.Millisecond))
 	r, err := job.Round(ctx)
