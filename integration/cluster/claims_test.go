@@ -136,7 +136,7 @@ func untouched(t *testing.T, c Claim) {
 // whose volume can't leave the node is hidden, so that no executor waits for it, and shown again when the machine comes back with its
 // disks. Nothing is computed again, and the claims of dependencies in the same pods are left alone.
 func TestNoticeWithClaims(t *testing.T) {
-	s := newScene(t, "")
+	s := newScene(t, AgentOptions{})
 	must(t, shared.Volumes(s.ctx))
 	stays := quickReuse()
 	stays["spark.kubernetes.driver.waitToReusePersistentVolumeClaim"] = "false"

@@ -33,7 +33,7 @@ func hostDirs() map[string]string {
 // two folders of the machine, in a pod with a sidecar; drivers in pods that Spark made, in one that it did not, and in none that the
 // executors know of.
 func TestLocalDirsOfAllKinds(t *testing.T) {
-	s := newScene(t, "")
+	s := newScene(t, AgentOptions{})
 	jobs := s.jobs(
 		JobOptions{Name: "empty", Executors: 2},
 		JobOptions{Name: "tmpfs", Namespace: "jobs", Executors: 2, Cluster: true, Conf: map[string]string{"spark.kubernetes.local.dirs.tmpfs": "true"}},

@@ -30,10 +30,10 @@ type scene struct {
 }
 
 // newScene installs the agent, and gives node-a back when the test ends.
-func newScene(t *testing.T, config string) *scene {
+func newScene(t *testing.T, o AgentOptions) *scene {
 	t.Helper()
 	s := &scene{t: t, ctx: t.Context()}
-	must(t, shared.InstallAgent(s.ctx, AgentOptions{Config: config}))
+	must(t, shared.InstallAgent(s.ctx, o))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(shared.AgentLog("node-a", 60))

@@ -4,6 +4,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +22,7 @@ func many(name string) JobOptions {
 
 // TestAgentKilledInARescue: the kubelet starts another one, which goes on.
 func TestAgentKilledInARescue(t *testing.T) {
-	s := newScene(t, slowly)
+	s := newScene(t, AgentOptions{Config: slowly})
 	j := s.job(many("killed"))
 	leaving := s.on(j, "node-a")
 	shared.Metadata("node-a").Announce(2 * time.Minute)
@@ -36,21 +38,51 @@ func TestAgentKilledInARescue(t *testing.T) {
 	s.told("default", "node-a")
 }
 
-// TestAgentUpdatedInARescue: the old agent finishes what it has begun, within its grace, before the new one is started.
+// TestAgentUpdatedInARescue: the old agent finishes what it has begun, within its grace, before the new one is started. All agents are
+// replaced at once, so that the one on node-a is among the first.
 func TestAgentUpdatedInARescue(t *testing.T) {
-	s := newScene(t, slowly)
+	s := newScene(t, AgentOptions{Config: slowly, Values: "updateStrategy: {rollingUpdate: {maxUnavailable: 100%}}\n"})
 	j := s.job(many("updated"))
+	old := s.agentPod()
 	shared.Metadata("node-a").Announce(2 * time.Minute)
 	s.awaitSaved(5)
 	_, err := shared.Kubectl(s.ctx, "-n", AgentNamespace, "rollout", "restart", "daemonset")
 	must(t, err)
+	must(t, lab.Until(s.ctx, "the agent on node-a is to stop", func(context.Context) (bool, error) {
+		now := s.agentPod()
+		if !strings.HasPrefix(now, old) {
+			return false, errors.New("it was replaced before anybody looked")
+		}
+		return now == old+" stops", nil
+	}))
+	stopping := time.Now()
 	rep := s.rescued()
+	t.Logf("its pod was being deleted %v after the rescue had begun, and %v before it ended",
+		stopping.Sub(rep.Began).Round(time.Millisecond), rep.Ended.Sub(stopping).Round(time.Millisecond))
+	if !stopping.Before(rep.Ended) {
+		t.Error("the rescue was over before the agent was told to stop")
+	}
+	if rep.Runs > 1 {
+		t.Errorf("%d runs of the agent worked on the rescue: the old one should have finished it", rep.Runs)
+	}
 	unharmed(t, j)
 	_, err = shared.Kubectl(s.ctx, "-n", AgentNamespace, "rollout", "status", "daemonset", "--timeout=2m")
 	must(t, err)
+	if now := s.agentPod(); now == old || strings.HasSuffix(now, " stops") {
+		t.Errorf("the agent on node-a was not replaced: %s, before %s", now, old)
+	}
 	if again, err := shared.Reports("node-a"); err != nil || len(again) != len(s.known)+1 {
 		t.Errorf("the new agent has begun another rescue: %d reports after %d (%v), %s", len(again), len(s.known), err, rep.ID)
 	}
+}
+
+// agentPod is the uid of the agent's pod on node-a, and "stops" while it is being deleted.
+func (s *scene) agentPod() string {
+	s.t.Helper()
+	out, err := shared.Kubectl(s.ctx, "-n", AgentNamespace, "get", "pods", "--field-selector=spec.nodeName=node-a", "-l=app.kubernetes.io/component=agent",
+		`-o=go-template={{range .items}}{{.metadata.uid}}{{if .metadata.deletionTimestamp}} stops{{end}}{{end}}`)
+	must(s.t, err)
+	return out
 }
 
 // TestAPIServerAwayInARescue: the data path goes on without the API server, whether it has gone or hangs, and what could not be
@@ -69,7 +101,7 @@ func TestAPIServerAwayInARescue(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t, "")
+			s := newScene(t, AgentOptions{})
 			j := s.job(JobOptions{Name: "api-" + name, Executors: 2, Maps: 24})
 			leaving := s.on(j, "node-a")
 			must(t, trouble.begin(s.ctx))
