@@ -16,9 +16,9 @@ import (
 	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
-// wave announces the end of both nodes within a second, once the job has a shuffle on both: that of node-b first, which has the
-// driver. It returns node-a's report.
-func (e *emptying) wave(within time.Duration) *report.Report {
+// wave announces the end of both nodes, once the job has a shuffle on both: that of node-b first, which has the driver, and that of
+// node-a when between returns. It returns node-a's report.
+func (e *emptying) wave(within time.Duration, between func()) *report.Report {
 	e.t.Helper()
 	ctx := e.t.Context()
 	e.settle()
@@ -33,15 +33,13 @@ func (e *emptying) wave(within time.Duration) *report.Report {
 		}
 	})
 	shared.Metadata(other).Announce(within)
-	must(e.t, lab.Until(ctx, "node-b is marked", func(ctx context.Context) (bool, error) {
-		var n struct {
-			Metadata struct{ Annotations map[string]string }
-		}
-		err := shared.Do(ctx, "GET", "/api/v1/nodes/"+other, nil, &n)
-		return n.Metadata.Annotations[kube.OwnMark] != "", err
-	}))
+	between()
 	shared.Metadata(emptied).Announce(within)
-	e.t.Logf("both notices came within %v", time.Since(begin).Round(time.Millisecond))
+	gap := time.Since(begin)
+	e.t.Logf("both notices came within %v", gap.Round(time.Microsecond))
+	if gap > time.Second {
+		e.t.Errorf("there were %v between the notices: not what is called a wave", gap)
+	}
 	r, err := shared.Report(ctx, emptied, before...)
 	must(e.t, err)
 	found, saved, lost := r.Total()
@@ -56,6 +54,21 @@ func (e *emptying) wave(within time.Duration) *report.Report {
 	}
 	return r
 }
+
+// marked returns when everybody can see that node-b goes.
+func (e *emptying) marked() {
+	e.t.Helper()
+	must(e.t, lab.Until(e.t.Context(), "node-b is marked", func(ctx context.Context) (bool, error) {
+		var n struct {
+			Metadata struct{ Annotations map[string]string }
+		}
+		err := shared.Do(ctx, "GET", "/api/v1/nodes/"+other, nil, &n)
+		return n.Metadata.Annotations[kube.OwnMark] != "", err
+	}))
+}
+
+// atOnce is nothing between the notices: each agent begins without knowing of the other node's.
+func atOnce() {}
 
 // relay makes a server of this machine reachable on a node.
 func relay(t *testing.T, node, address, server string) {
@@ -93,7 +106,7 @@ func TestWave(t *testing.T) {
 		"spark.hadoop.fs.s3a.access.key": s3.Key, "spark.hadoop.fs.s3a.secret.key": s3.Secret,
 	}})
 	e.within("nothing is left", func(t *testing.T) {
-		r := e.wave(15 * time.Second)
+		r := e.wave(15*time.Second, e.marked)
 		a := r.Applications[0]
 		if r.Outcome != report.None || a.Lost.Outputs != a.Found.Outputs || !strings.Contains(a.Error, "the nodes of all others go too") {
 			t.Errorf("outcome %s, lost %d of %d: %s", r.Outcome, a.Lost.Outputs, a.Found.Outputs, a.Error)
@@ -106,17 +119,19 @@ func TestWave(t *testing.T) {
 		e.nothingLost() // all are still there
 		e.reportsDriver()
 	})
-	e.within("a third place is left", func(t *testing.T) {
-		const address = "127.0.0.1:9100"
-		relay(t, emptied, address, strings.TrimPrefix(s3.Endpoint, "http://"))
-		must(t, shared.InstallAgent(t.Context(), AgentOptions{
-			Config: "objects: {path: 's3a://" + s3.Bucket + "/copies', endpoint: 'http://" + address + "', region: us-east-1, pathStyle: 'true', credentialsFromApplication: true}\n",
-		}))
-		r := e.wave(25 * time.Second)
-		if stored := r.Applications[0].Stored; stored.Outputs != r.Applications[0].Found.Outputs {
-			t.Errorf("%d of %d outputs are in object storage", stored.Outputs, r.Applications[0].Found.Outputs)
-		}
-	})
+	for name, between := range map[string]func(){"a third place is left": e.marked, "a third place is left, both notices at once": atOnce} {
+		e.within(name, func(t *testing.T) {
+			const address = "127.0.0.1:9100"
+			relay(t, emptied, address, strings.TrimPrefix(s3.Endpoint, "http://"))
+			must(t, shared.InstallAgent(t.Context(), AgentOptions{
+				Config: "objects: {path: 's3a://" + s3.Bucket + "/copies', endpoint: 'http://" + address + "', region: us-east-1, pathStyle: 'true', credentialsFromApplication: true}\n",
+			}))
+			r := e.wave(25*time.Second, between)
+			if a := r.Applications[0]; a.Stored.Outputs != a.Found.Outputs {
+				t.Errorf("%d of %d outputs are in object storage", a.Stored.Outputs, a.Found.Outputs)
+			}
+		})
+	}
 }
 
 // reportsDriver looks for what node-b's agent says: the driver goes with it.
