@@ -4,6 +4,7 @@ package kubernetes
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -68,30 +69,39 @@ func install(t *testing.T, c *kubelab.Cluster, values map[string]any) {
 	}
 }
 
-// agentOn is what the agent's pod on a machine may do at the API server: it has the token that the kubelet gives such a pod.
+// agentOn is what the agent's pod on a machine may do at the API server.
 func agentOn(t *testing.T, m *machine) *kube.Cluster {
 	t.Helper()
-	const pods = "/api/v1/namespaces/lifeboat/pods"
+	cluster, err := kube.Open(kube.Access{Kubeconfig: agentAccount(t, m.c, m.name)})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	return cluster
+}
+
+// agentUser is who the agents are that the chart installs.
+const agentUser = "system:serviceaccount:lifeboat:lifeboat"
+
+// agentAccount is a kubeconfig for the agent's pod on a node, with the token that the kubelet gives such a pod.
+func agentAccount(t *testing.T, c *kubelab.Cluster, node string) (kubeconfig string) {
+	t.Helper()
 	var pod struct {
 		Metadata struct{ UID string }
 	}
-	name := "agent-" + m.name
-	m.do(http.MethodPost, pods, object{"metadata": object{"name": name}, "spec": object{
-		"nodeName": m.name, "serviceAccountName": "lifeboat", "containers": []object{{"name": "agent", "image": "lifeboat"}},
-	}}, &pod)
+	name := fmt.Sprintf("agent-%s-%d", node, count.Add(1))
+	must(t, c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/lifeboat/pods", object{"metadata": object{"name": name}, "spec": object{
+		"nodeName": node, "serviceAccountName": "lifeboat", "containers": []object{{"name": "agent", "image": "lifeboat"}},
+	}}, &pod))
 	var answer struct {
 		Status struct{ Token string }
 	}
-	m.do(http.MethodPost, "/api/v1/namespaces/lifeboat/serviceaccounts/lifeboat/token", object{"spec": object{
+	must(t, c.Do(t.Context(), http.MethodPost, "/api/v1/namespaces/lifeboat/serviceaccounts/lifeboat/token", object{"spec": object{
 		"boundObjectRef": object{"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod.Metadata.UID},
-	}}, &answer)
+	}}, &answer))
 	dir := t.TempDir()
 	token, kubeconfig := filepath.Join(dir, "token"), filepath.Join(dir, "kubeconfig")
 	must(t, os.WriteFile(token, []byte(answer.Status.Token), 0o600))
-	must(t, m.c.Kubeconfig(kubeconfig, m.c.URL, kubelab.User{TokenFile: token}))
-	cluster, err := kube.Open(kube.Access{Kubeconfig: kubeconfig})
-	must(t, err)
-	return cluster
+	must(t, c.Kubeconfig(kubeconfig, c.URL, kubelab.User{TokenFile: token}))
+	return kubeconfig
 }
 
 // TestAgentWorksWithinItsRights: with the chart's role and policy an agent does all that a rescue does at the API server.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -438,8 +439,24 @@ func TestRequestsWhenNothingHappens(t *testing.T) {
 	if selected != 4 || lasting != 2 {
 		t.Errorf("%d requests are for this node only, %d of them last 10 minutes: %s", selected, lasting, strings.Join(asked(), "\n"))
 	}
-	t.Log("idle: one list for each source at the start, then 6 watches an hour each: 12 requests per node and hour")
+	watches := 0
+	for _, r := range asked() {
+		if _, query, _ := strings.Cut(r, "?"); strings.Contains(query, "watch=") {
+			values, err := url.ParseQuery(query)
+			must(t, err)
+			lasts, err := time.ParseDuration(values.Get("timeoutSeconds") + "s")
+			must(t, err)
+			watches += int(time.Hour / lasts)
+		}
+	}
+	t.Logf("idle: %d requests at the start, and then, as the watches end, %d per node and hour", len(asked()), watches)
+	if watches != idleRequests {
+		t.Errorf("%d requests per node and hour, and docs/notices.md promises %d", watches, idleRequests)
+	}
 }
+
+// idleRequests are those of an agent in an hour in which nothing happens, as documented.
+const idleRequests = 12
 
 func TestRotatedTokenIsReadAgain(t *testing.T) {
 	t.Parallel()

@@ -16,8 +16,10 @@ import (
 	"testing"
 	"time"
 
+	hand "github.com/lifeboat/lifeboat/agent/kube"
 	"github.com/lifeboat/lifeboat/agent/survivor"
 	"github.com/lifeboat/lifeboat/integration/kubelab"
+	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
 // audited starts an API server that writes down each request.
@@ -108,22 +110,67 @@ func (a *audit) idle(p *pool, user string) map[string]int {
 // agentRequests are those of an agent on the first node of a pool: at its start, and in a window in which nothing happens.
 func agentRequests(t *testing.T, p *pool, log *audit) (start, idle int) {
 	begin := time.Now()
-	user := filepath.Join(t.TempDir(), "agent")
-	must(t, p.c.CA.Issue(user, "agent", []string{"system:masters"}))
-	must(t, p.c.Kubeconfig(user+".kubeconfig", p.c.URL, kubelab.User{Certificate: user}))
-	r := runAgent(t, agentOptions{kube: fmt.Sprintf("enabled: true, kubeconfig: %s.kubeconfig, node: %s", user, p.nodes[0])})
+	r := runAgent(t, agentOptions{kube: fmt.Sprintf("enabled: true, kubeconfig: %s, node: %s", agentAccount(t, p.c, p.nodes[0]), p.nodes[0])})
 	until(t, "the agent is ready", func() bool { return r.probe("/readyz") == http.StatusOK })
 	last, since := -1, time.Now()
 	until(t, "its start is over", func() bool {
-		if n := total(log.requests("agent", begin)); n != last {
+		if n := total(log.requests(agentUser, begin)); n != last {
 			last, since = n, time.Now()
 		}
 		return time.Since(since) > 3*time.Second
 	})
-	first, later := log.requests("agent", begin), log.idle(p, "agent")
+	first, later := log.requests(agentUser, begin), log.idle(p, agentUser)
 	t.Logf("an agent among %d nodes: %d requests at its start (%s), %d in %v while nothing happens (%s); resident %d KiB",
 		len(p.nodes), total(first), shown(first), total(later), window, shown(later), r.residentKiB())
 	return total(first), total(later)
+}
+
+// rescuePeers is how many nodes could take outputs in rescueRequests; executors of the rescued node are three.
+const rescuePeers = 7
+
+// rescueRequests are those of an agent in a rescue of a node with three executors, whose application has others on a few of the
+// pool's nodes, by their addresses.
+func rescueRequests(t *testing.T, p *pool, log *audit, node string, peers []string) map[string]int {
+	t.Helper()
+	cluster, err := kube.Open(kube.Access{Kubeconfig: agentAccount(t, p.c, node)})
+	must(t, err)
+	t.Cleanup(cluster.Close)
+	must(t, p.executors(node, 3))
+	h := newHandOf(t, kube.Options{Cluster: cluster, Node: node, Retry: 100 * time.Millisecond}, nil)
+	h.until("its pods are known", func() bool { return len(h.Executors()) == 3 })
+
+	begin := time.Now()
+	h.Begin(soon)
+	must(t, h.AwaitMark(t.Context()))
+	h.until("the watch shows the mark", func() bool { // as it does long before a rescue ends
+		s, _ := h.node.State()
+		m, _ := s.Mark()
+		return m.Phase == kube.PhaseCopying
+	})
+	found, err := h.Peers(t.Context(), p.name, app, peers)
+	if err != nil || len(found) != len(peers) {
+		t.Errorf("%d peers of %d are known: %v", len(found), len(peers), err)
+	}
+	about := []hand.Object{h.NodeObject()}
+	for _, pod := range h.Executors() {
+		about = append(about, hand.PodObject(pod))
+	}
+	for _, phase := range []hand.Reason{hand.Began, hand.Saved, hand.Ended} {
+		h.Tell(soon.Report, phase, "as in a rescue", about...)
+	}
+	h.NoteRescue(soon.Report, h.NodeObject())
+	for _, pod := range h.Executors() {
+		must(t, h.EndPod(t.Context(), pod, soon.Report))
+	}
+	h.Ended(soon)
+	must(t, h.AwaitMark(t.Context()))
+	h.until("all is said", func() bool { waiting, _ := h.Unsaid(""); return len(waiting) == 0 })
+	if _, failed := h.Unsaid(""); len(failed) > 0 {
+		t.Errorf("refused: %q", failed)
+	}
+	asked := log.requests(agentUser, begin)
+	t.Logf("a rescue of three executors with peers on %d nodes, among %d nodes: %d requests (%s)", len(peers), len(p.nodes), total(asked), shown(asked))
+	return asked
 }
 
 // TestRequestsAtTheAPIServer counts what an agent and the survivors ask, with few nodes and with many, installed as the chart
@@ -144,13 +191,24 @@ func TestRequestsAtTheAPIServer(t *testing.T) {
 	}
 	must(t, few.executors(few.nodes[0], 3))
 
-	measure := func() (start, idle int) {
-		t.Run(fmt.Sprintf("%d nodes", len(few.nodes)), func(t *testing.T) { start, idle = agentRequests(t, few, log) })
-		return start, idle
+	var peers []string
+	for i, node := range few.nodes[3 : 3+rescuePeers] {
+		peers = append(peers, fmt.Sprintf("10.9.6.%d", i+1))
+		must(t, few.pod(node, "executor", peers[i]))
 	}
-	start10, idle10 := measure()
+	measure := func(rescued string) (start, idle int, rescue map[string]int) {
+		t.Run(fmt.Sprintf("%d nodes", len(few.nodes)), func(t *testing.T) {
+			start, idle = agentRequests(t, few, log)
+			rescue = rescueRequests(t, few, log, rescued, peers)
+		})
+		return start, idle, rescue
+	}
+	start10, idle10, rescue10 := measure(few.nodes[1])
 	grow(500, func(n string) error { return errors.Join(few.register(n, "boot-1", "True"), few.executors(n, 2)) })
-	start500, idle500 := measure()
+	start500, idle500, rescue500 := measure(few.nodes[2])
+	if !maps.Equal(rescue10, rescue500) {
+		t.Errorf("requests of an agent in a rescue: among 10 nodes %s; among 500 %s", shown(rescue10), shown(rescue500))
+	}
 	if start10 != start500 || idle10 != idle500 || idle500 > 1 {
 		t.Errorf("requests of an agent: at its start %d among 10 nodes, %d among 500; idle %d and %d", start10, start500, idle10, idle500)
 	}

@@ -144,14 +144,15 @@ func (p *pool) powerOff(node string) error {
 // executors puts running executors on a node.
 func (p *pool) executors(node string, n int) error {
 	for range n {
-		if err := p.pod(node, "executor"); err != nil {
+		if err := p.pod(node, "executor", ""); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *pool) pod(node, role string) error {
+// pod runs one on a node; address may be empty.
+func (p *pool) pod(node, role, address string) error {
 	name := fmt.Sprintf("%s-%d", role, count.Add(1))
 	path := "/api/v1/namespaces/" + p.name + "/pods"
 	err := p.c.Do(p.t.Context(), http.MethodPost, path, object{
@@ -164,7 +165,11 @@ func (p *pool) pod(node, role string) error {
 	if err != nil {
 		return err
 	}
-	return p.c.Do(p.t.Context(), http.MethodPatch, path+"/"+name+"/status", object{"status": object{"phase": "Running"}}, nil)
+	status := object{"phase": "Running"}
+	if address != "" {
+		status["podIP"], status["podIPs"] = address, []object{{"ip": address}}
+	}
+	return p.c.Do(p.t.Context(), http.MethodPatch, path+"/"+name+"/status", object{"status": status}, nil)
 }
 
 // node is what tests look at.

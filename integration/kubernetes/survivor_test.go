@@ -29,7 +29,7 @@ func TestSurvivors(t *testing.T) {
 	for _, n := range p.nodes[:3] {
 		must(t, p.executors(n, 3))
 	}
-	must(t, p.pod(first, "driver"))
+	must(t, p.pod(first, "driver", ""))
 	must(t, p.powerOff(first))
 	until(t, "the executors of the dead node are gone, and its volumes free", func() bool { return p.pods(first, "executor") == 0 && p.node(first).tainted() })
 	until(t, "it says so", func() bool { return leader.is(`nodes_declared_dead_total{witness="cloud-shutdown"}`, 1) })
