@@ -30,7 +30,8 @@ const (
 	// pinKeep is how long executors are left alone after a rescue, which they may be about to follow, and how long what a
 	// rescue has left open waits for the next one.
 	pinKeep = 15 * time.Second
-	// pinShare is the part of the cap of pinned files, one in so many, that stays for rescues.
+	// pinShare is the part of the cap of pinned files, one in so many, from which on nothing more is opened ahead. One look
+	// may go beyond it.
 	pinShare = 2
 )
 

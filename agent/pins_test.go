@@ -117,10 +117,11 @@ func TestRescueOfOnePodLeavesTheOthersOpen(t *testing.T) {
 	}
 }
 
-// heldOpen is one executor's files, as pins hold them.
-func heldOpen(t *testing.T) (s *stage, p *pins, member *sparkExecutor, e executor.Executor) {
+// heldOpen is one executor's files, as pins hold them under a cap; 0 is the default.
+func heldOpen(t *testing.T, most int) (s *stage, p *pins, member *sparkExecutor, e executor.Executor) {
 	t.Helper()
 	s, _, member, _ = usual(t, 3)
+	s.cfg.Migrate.MaxPinned = most
 	a := s.agent()
 	found, err := a.scanner.Scan(t.Context())
 	must(t, err)
@@ -131,14 +132,32 @@ func heldOpen(t *testing.T) (s *stage, p *pins, member *sparkExecutor, e executo
 	return s, a.pins, member, found.Executors[0]
 }
 
-// TestRemovedFilesAreLetGo when they have been gone for a while: Spark removes what no job needs any more.
-func TestRemovedFilesAreLetGo(t *testing.T) {
-	_, p, member, e := heldOpen(t)
+// alone ends what a group does by itself, but not the group.
+func alone(t *testing.T, p *pins, e executor.Executor) *pinned {
+	t.Helper()
 	held := p.groups[pinGroup{e.App, ""}]
-	held.cancel() // so that only this test tidies
 	held.taken.Store(true)
+	held.cancel()
 	<-held.done
 	t.Cleanup(func() { held.store.Close() })
+	return held
+}
+
+// TestHalfOfTheCapIsLeft to rescues: what is committed beyond it is opened when one begins.
+func TestHalfOfTheCapIsLeft(t *testing.T) {
+	_, p, member, e := heldOpen(t, 12)
+	held := alone(t, p, e)
+	member.commits(3, 1, 100)
+	held.scan(t.Context())
+	if n := p.limit.Used(); n != 6 {
+		t.Errorf("%d files open", n)
+	}
+}
+
+// TestRemovedFilesAreLetGo when they have been gone for a while: Spark removes what no job needs any more.
+func TestRemovedFilesAreLetGo(t *testing.T) {
+	_, p, member, e := heldOpen(t, 0)
+	held := alone(t, p, e)
 	for _, file := range []string{"shuffle_0_1_0.index", "shuffle_0_1_0.data"} {
 		must(t, os.Remove(filepath.Join(member.app.files, member.folder(), "0c", file)))
 	}
@@ -153,7 +172,7 @@ func TestRemovedFilesAreLetGo(t *testing.T) {
 
 // TestFilesOfExecutorsThatHaveGone are let go at once, by themselves: a disk can't leave the node before.
 func TestFilesOfExecutorsThatHaveGone(t *testing.T) {
-	s, p, member, _ := heldOpen(t)
+	s, p, member, _ := heldOpen(t, 0)
 	must(t, member.process.Kill())
 	s.until("all is closed", func() bool { return p.limit.Used() == 0 })
 }
@@ -178,7 +197,7 @@ func TestRescueBegunAnewKeepsWhatIsOpen(t *testing.T) {
 
 // TestNothingIsOpenedBesideARescue, and all again after it, for executors that it has left.
 func TestNothingIsOpenedBesideARescue(t *testing.T) {
-	s, p, _, e := heldOpen(t)
+	s, p, _, e := heldOpen(t, 0)
 	stores, release := p.take(e.App, e.PID)
 	_, releaseToo := p.take(e.App, e.PID)
 	if len(stores) != 1 {
