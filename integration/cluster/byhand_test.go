@@ -28,7 +28,7 @@ func TestRescueByHand(t *testing.T) {
 	said, err := shared.Kubectl(ctx, "-n", AgentNamespace, "exec", strings.TrimSpace(pod), "--", "/usr/bin/lifeboat", "rescue", "--deadline=60s")
 	must(t, err)
 	t.Log(said)
-	for _, a := range rescued(t, "node-a", known...).Applications {
+	for _, a := range rescued(t, "node-a", job, known...).Applications {
 		for _, e := range a.Executors {
 			if e.EndedBy != "pod deleted" {
 				t.Errorf("executor %s ended by %q", e.ID, e.EndedBy)

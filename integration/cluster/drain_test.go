@@ -137,7 +137,7 @@ func (e *emptying) nothingLost() {
 // rescued waits for the next report of node-a's agent, of which everything must be saved.
 func (e *emptying) rescued(before []*report.Report) *report.Report {
 	e.t.Helper()
-	r, err := shared.Report(e.t.Context(), emptied, before...)
+	r, err := shared.Report(e.t.Context(), emptied, e.Job, before...)
 	must(e.t, err)
 	found, saved, _ := r.Total()
 	e.t.Logf("report %s: %s (%s), %s, %d of %d outputs, %.1f s, %.1f s left, phases %v", r.ID, r.Notice.Kind, r.Notice.Source, r.Outcome, saved.Outputs, found.Outputs,

@@ -166,7 +166,7 @@ func saveNode(t *testing.T, job *Job) {
 	must(t, err)
 	restore(t, "node-a")
 	shared.Metadata("node-a").Announce(2 * time.Minute)
-	r := rescued(t, "node-a", known...)
+	r := rescued(t, "node-a", job, known...)
 	if len(r.Applications) != 1 || r.Applications[0].Saved.Outputs == 0 {
 		t.Errorf("nothing was saved: %+v", r)
 	}

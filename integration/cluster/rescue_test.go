@@ -70,12 +70,12 @@ func unharmed(t *testing.T, job *Job) {
 	}
 }
 
-// rescued waits for the report of a rescue, which must have saved everything.
-func rescued(t *testing.T, node string, known ...*report.Report) *report.Report {
+// rescued waits for the report of a rescue of a job, of which everything must be saved.
+func rescued(t *testing.T, node string, job *Job, known ...*report.Report) *report.Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	r, err := shared.Report(ctx, node, known...)
+	r, err := shared.Report(ctx, node, job, known...)
 	must(t, err)
 	for _, a := range r.Applications {
 		t.Logf("%s: %s, %d outputs saved of %d, %d lost; executors: %+v", a.Name, a.Outcome, a.Saved.Outputs, a.Found.Outputs, a.Lost.Outputs, a.Executors)
@@ -107,7 +107,7 @@ func TestRescue(t *testing.T) {
 			restore(t, "node-a")
 			before := asked(t, "lifeboat")
 			shared.Metadata("node-a").Announce(2 * time.Minute)
-			r := rescued(t, "node-a")
+			r := rescued(t, "node-a", job)
 			step.done("rescued")
 			fewRequests(t, r, before)
 			if len(r.Applications) != 1 || r.Applications[0].Found.Outputs == 0 {
@@ -156,7 +156,7 @@ func TestRescuesInARow(t *testing.T) {
 		known, err := shared.Reports(n.Name)
 		must(t, err)
 		n.Metadata.Announce(2 * time.Minute)
-		r := rescued(t, n.Name, known...)
+		r := rescued(t, n.Name, job, known...)
 		if found, _, _ := r.Total(); found.Outputs == 0 {
 			t.Error("the replaced executor had no output: this rescue has saved nothing")
 		}

@@ -40,7 +40,7 @@ func (e *emptying) wave(within time.Duration, between func()) *report.Report {
 	if gap > time.Second {
 		e.t.Errorf("there were %v between the notices: not what is called a wave", gap)
 	}
-	r, err := shared.Report(ctx, emptied, before...)
+	r, err := shared.Report(ctx, emptied, e.Job, before...)
 	must(e.t, err)
 	found, saved, lost := r.Total()
 	e.t.Logf("report %s: %s, found %d, saved %d, lost %d, %+v", r.ID, r.Outcome, found.Outputs, saved.Outputs, lost.Outputs, r.Applications[0].Destinations)

@@ -1,4 +1,4 @@
-// Command testcount adds up what `go test -json` wrote into files and prints one line for CI. It fails when
+// Command testcount adds up what `go test -json` wrote into files, and prints for CI what each failed test said last and the counts. It fails when
 // a test failed or was skipped, when a file holds no test, and when a package that is needed had none that passed: a lane that did not
 // run is no success.
 package main
@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -74,8 +75,9 @@ func countFile(w io.Writer, name string, ran map[string]bool) (counts, error) {
 func count(w io.Writer, r io.Reader, ran map[string]bool) (counts, error) {
 	var c counts
 	blamed := map[string]bool{} // packages with a failed test
+	words := sayings{}
 	for d := json.NewDecoder(r); ; {
-		var e struct{ Action, Package, Test string }
+		var e struct{ Action, Package, Test, Output string }
 		if err := d.Decode(&e); errors.Is(err, io.EOF) {
 			return c, nil
 		} else if err != nil {
@@ -89,8 +91,44 @@ func count(w io.Writer, r io.Reader, ran map[string]bool) (counts, error) {
 		if e.Action == "pass" && e.Test != "" {
 			ran[e.Package] = true
 		}
+		words.hear(e.Package+" "+e.Test, e.Output)
 		c.add(w, e.Action, e.Package, e.Test)
+		if said := words.take(e.Action, e.Package+" "+e.Test); len(said) > 0 {
+			fmt.Fprintln(w, strings.Join(said, "\n"))
+		}
 	}
+}
+
+const (
+	lastLines = 12  // of a failed test are shown
+	lineChars = 400 // of each line
+)
+
+// saying is how a line begins that a test has printed itself, or the runtime about it.
+var saying = regexp.MustCompile(`^\s*(\w+\.go:\d+: |panic: |fatal error: |WARNING: DATA RACE)`)
+
+// sayings are the last lines that running tests have said themselves: no logs that they show.
+type sayings map[string][]string
+
+func (s sayings) hear(test, line string) {
+	if !saying.MatchString(line) {
+		return
+	}
+	line = strings.TrimRight(line, "\n")
+	lines := append(s[test], line[:min(len(line), lineChars)])
+	s[test] = lines[max(len(lines)-lastLines, 0):]
+}
+
+// take is what a test that has failed said, and forgets what one said that has ended.
+func (s sayings) take(action, test string) (said []string) {
+	switch action {
+	case "fail":
+		said = s[test]
+		fallthrough
+	case "pass", "skip":
+		delete(s, test)
+	}
+	return said
 }
 
 func (c *counts) add(w io.Writer, action, pkg, test string) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -26,6 +28,34 @@ func TestCount(t *testing.T) {
 				t.Errorf("got %+v, %v; want %+v", got, err, test.want)
 			}
 		})
+	}
+}
+
+// TestFailedTestsSayWhy: what they said themselves is among the last lines, and the logs that they showed are not.
+func TestFailedTestsSayWhy(t *testing.T) {
+	var events strings.Builder
+	say := func(test, line string) {
+		text, err := json.Marshal(map[string]string{"Action": "output", "Package": "p", "Test": test, "Output": line + "\n"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events.Write(text)
+	}
+	for i := range 20 {
+		say("A", fmt.Sprintf("    a_test.go:%d: step", i))
+		say("B", "    b_test.go:1: all is well")
+	}
+	say("A", "        a line of a log")
+	say("A", "    a_test.go:20: "+strings.Repeat("long ", 200))
+	say("A", "panic: at last")
+	events.WriteString(`{"Action":"pass","Package":"p","Test":"B"}{"Action":"fail","Package":"p","Test":"A"}{"Action":"fail","Package":"p"}`)
+	var out strings.Builder
+	if _, err := count(&out, strings.NewReader(events.String()), map[string]bool{}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 1+lastLines || lines[1] != "    a_test.go:10: step" || lines[lastLines] != "panic: at last" || len(lines[lastLines-1]) != lineChars {
+		t.Errorf("%q", lines)
 	}
 }
 
