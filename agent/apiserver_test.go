@@ -28,7 +28,8 @@ type apiServer struct {
 	stage *stage
 
 	mu      sync.Mutex
-	objects map[string]doc // by path; patches are merged into them
+	objects map[string]doc  // by path; patches are merged into them
+	deleted map[string]bool // by path
 	events  []doc
 	trouble func(w http.ResponseWriter, r *http.Request) // instead of an answer to anything but a watch; nil: none
 }
@@ -36,7 +37,7 @@ type apiServer struct {
 // kubernetes puts the stage's node into a cluster, with the pods of its executors, and returns an agent that knows of it.
 func (s *stage) kubernetes(pods ...doc) (*apiServer, *Agent) {
 	s.t.Helper()
-	k := &apiServer{stage: s, objects: map[string]doc{
+	k := &apiServer{stage: s, deleted: map[string]bool{}, objects: map[string]doc{
 		"/api/v1/nodes/" + home: {"metadata": doc{"name": home, "uid": "node-uid", "resourceVersion": "1"}},
 	}}
 	for _, p := range pods {
@@ -120,7 +121,9 @@ func (k *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(text)
-		if r.Method != http.MethodGet {
+		if path, status := strings.CutSuffix(r.URL.Path, "/status"); status {
+			k.stage.happened("api: %d STATUS %s", code, path)
+		} else if r.Method != http.MethodGet {
 			k.stage.happened("api: %s %s", r.Method, r.URL.Path)
 		}
 	}
@@ -148,12 +151,19 @@ func (k *apiServer) answer(r *http.Request, body []byte) (int, doc) {
 		}
 		k.events = append(k.events, in)
 		return http.StatusCreated, in
+	case strings.HasSuffix(r.URL.Path, "/status"): // of a pod, which must be on its way out
+		of := strings.TrimSuffix(r.URL.Path, "/status")
+		meta, _ := k.objects[of]["metadata"].(doc)
+		if !k.deleted[of] && meta["deletionTimestamp"] == nil {
+			return refusal(http.StatusUnprocessableEntity, "Invalid")
+		}
 	case !known:
 		return refusal(http.StatusNotFound, "NotFound")
 	case r.Method == http.MethodPatch:
 		k.objects[r.URL.Path] = merge(o, in)
 	case r.Method == http.MethodDelete:
 		delete(k.objects, r.URL.Path)
+		k.deleted[r.URL.Path] = true
 	}
 	return http.StatusOK, o
 }

@@ -225,11 +225,15 @@ const endedByPod = "pod deleted"
 // scheduler keeps the next executor off this node.
 func (a *application) endPod(ctx context.Context, m *member) string {
 	p, known := a.pod(m)
-	if !known || !a.kube.DeletesPods() || p.Leaving() || p.Over() {
+	if !known || !a.kube.DeletesPods() || p.Over() {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(kubernetes.Patience, a.untilTaken()/marginShare))
 	defer cancel()
+	if p.Leaving() {
+		a.failPod(m, p)
+		return ""
+	}
 	var err error
 	if a.marksNode() {
 		if err = a.kube.AwaitMark(ctx); errors.Is(err, kube.ErrForbidden) {
@@ -244,7 +248,18 @@ func (a *application) endPod(ctx context.Context, m *member) string {
 			zap.String("executor", m.ID), zap.Error(err))
 		return ""
 	}
+	a.failPod(m, p)
 	return endedByPod
+}
+
+// failPod has Spark see a pod that is being deleted as deleted before its process ends. What the deletion took of the executor's time
+// is not taken from this.
+func (a *application) failPod(m *member, p kube.Pod) {
+	ctx, cancel := context.WithTimeout(a.life, min(kubernetes.Patience, a.untilTaken()/marginShare))
+	defer cancel()
+	if err := a.kube.FailPod(ctx, p, a.journal.ID()); err != nil {
+		a.log.Info("executor's pod does not show yet that it has ended: Spark may count a failure", zap.String("executor", m.ID), zap.Error(err))
+	}
 }
 
 // nodeRescue is what the node's mark says of this rescue.

@@ -63,7 +63,8 @@ func TestPodIsDeletedOnceTheNodeIsCordoned(t *testing.T) {
 	rep := s.report(1)
 	saved(t, rep, 5)
 	s.inOrder("api: PATCH "+memberPod, "api: DELETE "+memberPod)
-	s.inOrder("api: DELETE "+memberPod, "ended 1")
+	s.inOrder("api: DELETE "+memberPod, "api: 200 STATUS "+memberPod)
+	s.inOrder("api: 200 STATUS "+memberPod, "ended 1")
 	if s.first("api: PATCH "+homeNode) > s.first("api: DELETE") {
 		t.Errorf("deleted before the node was cordoned: %q", s.seen("api"))
 	}
@@ -152,6 +153,7 @@ func TestHookTellsTheDriver(t *testing.T) {
 			if tt.trigger == triggerHook {
 				s.never("told 1", "sigpwr")
 			}
+			s.inOrder("api: 200 STATUS "+memberPod, "ended 1")
 			s.never("api: DELETE")
 			if rep.Notice.Source != kube.PodsName || k.metaOf(homeNode, "annotations")[kube.OwnMark] != nil {
 				t.Errorf("a rescue for %s has marked the node", rep.Notice.Source)

@@ -15,8 +15,7 @@ import (
 func (c *Client) DeletesPods() bool { return c != nil && c.o.Config.DeletePods }
 
 // EndPod deletes an executor's pod, after it was marked as deleted by a rescue so that the deletion is no notice. It is this
-// pod or none: one that has gone meanwhile is no error. Spark does not count executors as failed whose pods are deleted
-// (org.apache.spark.scheduler.cluster.k8s.ExecutorPodsLifecycleManager, 3.4 to 4.3).
+// pod or none: one that has gone meanwhile is no error. FailPod has to follow.
 func (c *Client) EndPod(ctx context.Context, pod kube.Pod, report string) error {
 	if c == nil {
 		return errors.New("no Kubernetes")
@@ -33,6 +32,28 @@ func (c *Client) EndPod(ctx context.Context, pod kube.Pod, report string) error 
 		})
 	}
 	if err != nil && !errors.Is(err, kube.ErrNotFound) && !errors.Is(err, errPointless) {
+		return fmt.Errorf("pod of executor %s: %w", pod.Executor, err)
+	}
+	return nil
+}
+
+// FailPod sets the phase of an executor's pod that is being deleted, before its process ends. Spark takes a deleted pod that no longer
+// runs for a deleted executor. As long as its phase is Running, and the kubelet leaves that so until all is cleaned up, Spark looks at
+// the container: one that has exited with an error, as after any signal, is a failed executor, of which an application survives
+// only a few (org.apache.spark.scheduler.cluster.k8s.ExecutorPodsSnapshot; counted by ExecutorPodsAllocator in 3.5, by
+// ExecutorPodsLifecycleManager in 4.x). A pod that is not being deleted would be counted by just this.
+func (c *Client) FailPod(ctx context.Context, pod kube.Pod, report string) error {
+	if c == nil {
+		return errors.New("no Kubernetes")
+	}
+	of := Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+	err := c.cluster.Do(ctx, kube.Request{
+		Method: http.MethodPatch, Path: of.path() + "/status", Patch: kube.MergePatch,
+		In: map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": map[string]any{
+			"phase": "Failed", "reason": "SparkRescue", "message": "its node is being emptied; its map outputs are looked after by rescue " + report,
+		}},
+	})
+	if err != nil && !errors.Is(err, kube.ErrNotFound) {
 		return fmt.Errorf("pod of executor %s: %w", pod.Executor, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,8 +156,16 @@ func TestRescuesInARow(t *testing.T) {
 		onBoth(t, job)
 		known, err := shared.Reports(n.Name)
 		must(t, err)
+		pods, err := job.Executors(ctx)
+		must(t, err)
 		n.Metadata.Announce(2 * time.Minute)
 		r := rescued(t, n.Name, job, known...)
+		for _, p := range pods {
+			if p.Node == n.Name { // the kubelet has the time to say how it ended, as before a real notice is over
+				_, err := shared.Kubectl(ctx, "-n", job.Namespace, "wait", "--for=delete", "pod/"+p.Name, "--timeout=60s")
+				must(t, err)
+			}
+		}
 		if found, _, _ := r.Total(); found.Outputs == 0 {
 			t.Error("the replaced executor had no output: this rescue has saved nothing")
 		}
@@ -169,4 +178,11 @@ func TestRescuesInARow(t *testing.T) {
 		step.done("the node is replaced, and its executor too")
 	}
 	must(t, job.Alive(ctx))
+	log, err := shared.Kubectl(ctx, "-n", job.Namespace, "logs", job.Name)
+	must(t, err)
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "ExecutorPodsLifecycleManager: ") && strings.Contains(line, "fail") {
+			t.Errorf("the driver counts rescued executors as failed: %s", line)
+		}
+	}
 }

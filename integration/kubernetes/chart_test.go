@@ -123,6 +123,7 @@ func TestAgentWorksWithinItsRights(t *testing.T) {
 	h.NoteRescue("r1", about[1:]...)
 	must(t, h.MarkClaim(own.mark(claim, app, kube.OwnerRef{Kind: "Pod", Name: driver, UID: uid}))(t.Context()))
 	must(t, h.EndPod(t.Context(), pod, "r1"))
+	must(t, h.FailPod(t.Context(), pod, "r1"))
 	h.Ended(soon)
 	must(t, h.AwaitMark(t.Context()))
 	h.until("all is said", func() bool { waiting, _ := h.Unsaid("r1"); return len(waiting) == 0 })
@@ -160,7 +161,12 @@ func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
 	bystander := own.executor(1, "driver")
 	own.do(http.MethodPatch, podPath(bystander), object{"metadata": object{"labels": object{"spark-exec-id": nil}}}, nil)
 	victim, far := own.executor(2, "executor"), other.executor(3, "executor")
+	leaving := other.executor(4, "executor")
+	other.remove(leaving, grace)
 	remove := func(pod string) kube.Request { return kube.Request{Method: http.MethodDelete, Path: podPath(pod)} }
+	fail := func(pod string) kube.Request {
+		return kube.Request{Method: http.MethodPatch, Path: podPath(pod) + "/status", Patch: kube.MergePatch, In: object{"status": object{"phase": "Failed"}}}
+	}
 	get := func(path string) kube.Request { return kube.Request{Method: http.MethodGet, Path: path} }
 
 	for _, d := range []deed{
@@ -174,7 +180,10 @@ func TestChartHoldsAgentsToTheirNodes(t *testing.T) {
 			"spec": object{"activeDeadlineSeconds": 5}}}, false},
 		{"end an executor elsewhere", remove(far), false},
 		{"end a pod that is no executor", remove(bystander), false},
+		{"fail an executor that is not being deleted", fail(victim), false},
 		{"end an executor of its own node", remove(victim), true},
+		{"fail it then", fail(victim), true},
+		{"fail an executor elsewhere", fail(leaving), false},
 		{"read secrets", get("/api/v1/secrets"), false},
 		{"make pods", kube.Request{Method: http.MethodPost, Path: "/api/v1/namespaces/" + namespace + "/pods", In: object{}}, false},
 		{"remove its node", kube.Request{Method: http.MethodDelete, Path: own.path()}, false},

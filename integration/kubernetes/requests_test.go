@@ -161,6 +161,7 @@ func rescueRequests(t *testing.T, p *pool, log *audit, node string, peers []stri
 	h.NoteRescue(soon.Report, h.NodeObject())
 	for _, pod := range h.Executors() {
 		must(t, h.EndPod(t.Context(), pod, soon.Report))
+		must(t, h.FailPod(t.Context(), pod, soon.Report))
 	}
 	h.Ended(soon)
 	must(t, h.AwaitMark(t.Context()))
