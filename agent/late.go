@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
+	"github.com/lifeboat/lifeboat/providers/kube"
 )
 
 // rediscoverEvery is how often a node that goes is looked at for new executors.
@@ -26,13 +27,27 @@ func (r *rescue) watchNode(ctx, rescueCtx context.Context) {
 		case <-timer.C:
 			r.adopt(rescueCtx, r.discover(ctx))
 		case <-r.gate.quiet.c:
-			if pause(ctx, launchTime) == nil {
+			for every := launchTime; pause(ctx, every) == nil; every = rediscoverEvery {
 				r.adopt(rescueCtx, r.discover(ctx))
-				r.gate.watched.set()
+				if !r.expectsPods() {
+					r.gate.watched.set()
+				}
 			}
 			return
 		}
 	}
+}
+
+// podStart is how long a pod that was bound to this node before it was cordoned may take to start its executor. The rescue is not over
+// before; nothing else waits.
+const podStart = 30 * time.Second
+
+// expectsPods says whether an executor is about to start here: its pod is there, and its process was not seen yet.
+func (r *rescue) expectsPods() bool {
+	return time.Since(r.began) < podStart && slices.ContainsFunc(r.kube.Executors(), func(p kube.Pod) bool {
+		a := r.lookup(p.App)
+		return !p.Over() && !p.Leaving() && (a == nil || !a.has(executor.Executor{ID: p.Executor}))
+	})
 }
 
 // adopt hands executors that are new to their applications.

@@ -81,6 +81,27 @@ func TestPodIsDeletedOnceTheNodeIsCordoned(t *testing.T) {
 	}
 }
 
+// TestExecutorThatStartsInTheRescue: its pod was bound before the node was cordoned, and its process comes when all others are done.
+func TestExecutorThatStartsInTheRescue(t *testing.T) {
+	s, app, member, _ := usual(t, 3)
+	late := app.peer("7", home)
+	_, a := s.kubernetes(podOf(member, nil, nil), podOf(late, nil, nil))
+	s.run(a)
+	s.until("the pods are known", func() bool { return len(a.kube.Executors()) == 2 })
+	s.send(notice("n1", 60*time.Second))
+	s.await("ended 1")
+	late.start(plain)
+	s.await("ended 7")
+	rep := s.report(1)
+	saved(t, rep, 3)
+	if x := rep.Applications[0].Executors; len(x) != 2 || !x[1].Told {
+		t.Errorf("executors: %+v", x)
+	}
+	if rep.SecondsLeft < 10 {
+		t.Errorf("%v s were left", rep.SecondsLeft)
+	}
+}
+
 // TestExecutorIsEndedByASignal where its pod can't be deleted, or must not be.
 func TestExecutorIsEndedByASignal(t *testing.T) {
 	for name, change := range map[string]func(s *stage, k *apiServer){

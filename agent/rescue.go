@@ -91,7 +91,7 @@ func (r *rescue) run(ctx context.Context) {
 // clear returns when all executors have left, and nothing new can start here.
 func (r *rescue) clear(ctx context.Context, workers []executor.Worker) {
 	if !r.wholeNode() || r.dryRun || r.leftover {
-		r.gate.open()
+		r.gate.open(false)
 		r.await()
 		return
 	}
@@ -101,7 +101,7 @@ func (r *rescue) clear(ctx context.Context, workers []executor.Worker) {
 	if len(workers) > 0 {
 		watch.Go(func() { r.decommissionWorkers(watching, ctx, workers) })
 	} else {
-		r.gate.open()
+		r.gate.open(r.expectsPods())
 	}
 	r.await()
 	r.guard()

@@ -40,11 +40,13 @@ type gate struct {
 
 func newGate() *gate { return &gate{tried: newLatch(), quiet: newLatch(), watched: newLatch()} }
 
-// open is for a node on which nobody starts anything by himself.
-func (g *gate) open() {
+// open is for a node on which nobody starts anything by himself: nothing more comes but what is starting already.
+func (g *gate) open(starting bool) {
 	g.tried.set()
 	g.quiet.set()
-	g.watched.set()
+	if !starting {
+		g.watched.set()
+	}
 }
 
 // decommissionWorkers stops a standalone master from starting anything more on this node, once every

@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
-// versionTries bounds how often the version of an executor is looked for: a JVM that has just started
+// versionTime is how long the version of an executor is looked for since it was first seen: a JVM that has just started
 // has not opened its jars yet, and one with a shaded jar never tells.
-const versionTries = 10
+const versionTime = time.Minute
 
 // Scanner is a Finder with a memory, for an agent that looks every few seconds: a process that was
 // seen before costs one read of its stat. It may be used by many goroutines.
@@ -36,7 +37,7 @@ type seen struct {
 	executor  *Executor
 	worker    *Worker
 	classPath string
-	tries     int // looks for the version so far
+	first     time.Time // that it was seen
 }
 
 // NewScanner makes a Scanner with an empty memory.
@@ -111,7 +112,7 @@ func (s *Scanner) inspect(pid int, st procStat) (*seen, error) {
 	if err != nil {
 		return nil, accessError(pid, "read its command line", "CAP_SYS_PTRACE", err)
 	}
-	entry := &seen{start: st.start, comm: st.comm}
+	entry := &seen{start: st.start, comm: st.comm, first: time.Now()}
 	command, ok := parseSpark(st.comm, splitNul(b))
 	if ok {
 		return entry, s.describe(pid, command, entry)
@@ -162,8 +163,7 @@ func (s *Scanner) refresh(fs procfs.FS, pid int, entry *seen) error {
 	}
 	e := entry.executor
 	e.HandlesPWR = pwr
-	if e.Spark == "" && entry.tries < versionTries {
-		entry.tries++
+	if e.Spark == "" && time.Since(entry.first) < versionTime {
 		e.Spark, e.Scala = versions(fs, s.finder.proc(), pid, entry.classPath)
 	}
 	return nil
