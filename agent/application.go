@@ -64,6 +64,7 @@ type application struct {
 	skipped   []shuffle.Skipped // by the last scan
 	peers     map[migrate.Target]*peer.Peer
 	willing   []migrate.Destination     // those of them that the engine may use
+	leaving   []migrate.Destination     // the others: their nodes go too
 	stored    *storedSet                // what lay in object storage before; from the beginning of run
 	objects   *catalogued               // nil until object storage is in use
 	noObjects error                     // why it is not

@@ -62,7 +62,8 @@ func (a *application) objectsCount() bool {
 	return s != nil && s.read
 }
 
-// list makes the peers in use and the object storage the engine's destinations.
+// list makes the peers in use and the object storage the engine's destinations. What lies at peers whose nodes go is copied once
+// more.
 func (a *application) list() {
 	a.listing.Lock()
 	defer a.listing.Unlock()
@@ -72,9 +73,11 @@ func (a *application) list() {
 	if a.objects != nil {
 		ds = append(ds, a.objects)
 	}
-	objects := a.objects
+	objects, leaving := a.objects, a.leaving
 	a.mu.Unlock()
-	a.engine.SetDestinations(ds)
+	if n := a.engine.SetDestinations(ds, leaving...); n > 0 {
+		a.log.Info("outputs are copied again: their peers go too", zap.Int("outputs", n))
+	}
 	if objects != nil && peers > 0 && !a.objectsCount() {
 		a.giveToPeers(objects.Target())
 	}

@@ -21,9 +21,11 @@ const checkTimeout = 2 * time.Second
 
 // usePeers makes the living peers destinations of the engine: those in use stay, new ones are checked
 // (they must answer as the executor that the driver says they are), and at most migrate.maxPeers are taken.
-// The driver lists an executor that has died for a while; the engine knows better. It returns how many there are.
+// The driver lists an executor that has died for a while; the engine knows better. It returns how many there are that take outputs.
 func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID) int {
-	chosen := a.chooseSpared(ctx, slices.DeleteFunc(living, func(id java.BlockManagerID) bool { return a.engine.Gone(targetOf(id)) }))
+	living = slices.DeleteFunc(living, func(id java.BlockManagerID) bool { return a.engine.Gone(targetOf(id)) })
+	chosen := a.chooseSpared(ctx, living)
+	chosen = append(chosen, a.doomedInUse(living)...)
 	var checks errgroup.Group
 	checks.SetLimit(len(chosen) + 1)
 	ok := make([]*peer.Peer, len(chosen))
@@ -34,25 +36,38 @@ func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID
 		})
 	}
 	_ = checks.Wait()
-	n := a.replacePeers(ok)
+	n := a.replacePeers(ctx, ok)
 	a.list()
 	return n
 }
 
-// replacePeers takes the checked ones (nil for one that failed) into use and closes those that are no longer among them.
-func (a *application) replacePeers(ok []*peer.Peer) int {
+// replacePeers takes the checked ones (nil for one that failed) into use and closes those that are no longer among them, unless
+// ctx has ended: then nobody knows.
+func (a *application) replacePeers(ctx context.Context, ok []*peer.Peer) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var ds []migrate.Destination
+	a.willing, a.leaving = nil, nil
 	now := map[migrate.Target]*peer.Peer{}
+	use := func(p *peer.Peer) {
+		t := p.Target()
+		now[t] = p
+		if a.doomed[t] == "" {
+			a.willing = append(a.willing, a.offer(p))
+		} else {
+			a.leaving = append(a.leaving, a.offer(p))
+		}
+	}
 	for _, p := range ok {
 		if p != nil {
-			ds = append(ds, a.offer(p))
-			now[p.Target()] = p
+			use(p)
 		}
 	}
 	for t, p := range a.peers {
-		if now[t] == nil {
+		switch {
+		case now[t] != nil:
+		case ctx.Err() != nil:
+			use(p)
+		default:
 			a.log.Info("peer no longer used", zap.Stringer("peer", t))
 			p.Close()
 		}
@@ -64,8 +79,7 @@ func (a *application) replacePeers(ok []*peer.Peer) int {
 			a.asks = append(a.asks, id)
 		}
 	}
-	a.willing = ds
-	return len(ds)
+	return len(a.willing)
 }
 
 // checked is the peer at a target: the one in use, or a new one that has answered for itself.
@@ -96,9 +110,9 @@ func (a *application) checked(ctx context.Context, t migrate.Target) *peer.Peer 
 	return p
 }
 
-// choose keeps the peers in use that still live and fills up with others, on other host names first, and those that
-// did not answer last. Which others is
-// decided by a hash with this node's name, so that nodes that go at once do not all pick the same few.
+// choose keeps the peers in use that still live and fills up with others, on other host names first, and those last that did not
+// answer or whose nodes go. Which others is decided by a hash with this node's name, so that nodes that go at once do not all pick the
+// same few.
 func (a *application) choose(living []java.BlockManagerID) []java.BlockManagerID {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -107,10 +121,10 @@ func (a *application) choose(living []java.BlockManagerID) []java.BlockManagerID
 		_, _ = h.Write([]byte(a.cfg.Node.Name + "\x00" + id.Executor + "\x00" + id.Host + strconv.Itoa(id.Port)))
 		class := 1
 		switch {
+		case a.silent[targetOf(id)], a.doomed[targetOf(id)] != "":
+			class = 3
 		case a.peers[targetOf(id)] != nil:
 			class = 0
-		case a.silent[targetOf(id)]:
-			class = 3
 		case a.isHere(id.Host):
 			class = 2
 		}

@@ -127,7 +127,7 @@ func (a *application) chooseSpared(ctx context.Context, living []java.BlockManag
 // spareRounds bounds how many nodes are asked about: migrate.maxPeers executors in each.
 const spareRounds = 4
 
-// spared drops those executors whose nodes go too. What one of them has taken already is copied once more.
+// spared drops those executors whose nodes go too.
 func (a *application) spared(ctx context.Context, list []java.BlockManagerID) []java.BlockManagerID {
 	p, known := a.anyPod()
 	if !known {
@@ -145,14 +145,20 @@ func (a *application) spared(ctx context.Context, list []java.BlockManagerID) []
 	}
 	return slices.DeleteFunc(slices.Clone(list), func(id java.BlockManagerID) bool {
 		on := at[id.Host]
-		if !a.learnDoom(targetOf(id), on.Doomed) {
-			return on.Doomed != ""
+		if a.learnDoom(targetOf(id), on.Doomed) {
+			a.log.Info("peer not used", zap.String("executor", id.Executor), zap.String("node", on.Node), zap.String("because", on.Doomed))
 		}
-		a.log.Info("peer not used", zap.String("executor", id.Executor), zap.String("node", on.Node), zap.String("because", on.Doomed))
-		if n := a.engine.Doubt(targetOf(id)); n > 0 {
-			a.log.Info("outputs are copied again: their peer goes too", zap.String("executor", id.Executor), zap.Int("outputs", n))
-		}
-		return true
+		return on.Doomed != ""
+	})
+}
+
+// doomedInUse are those of some living executors that have been used, and whose nodes go: what they hold counts as long as nothing
+// else takes it.
+func (a *application) doomedInUse(living []java.BlockManagerID) []java.BlockManagerID {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(living), func(id java.BlockManagerID) bool {
+		return a.peers[targetOf(id)] == nil || a.doomed[targetOf(id)] == ""
 	})
 }
 

@@ -214,6 +214,79 @@ func TestNothingGoesToNodesThatGo(t *testing.T) {
 	}
 }
 
+// goes taints the node of a peer.
+func (k *apiServer) goes(x *sparkExecutor) {
+	k.elsewhere(x, x.host, doc{"taints": []doc{{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}}})
+}
+
+// TestCopiesOnNodesThatGoCount where nothing else takes them.
+func TestCopiesOnNodesThatGoCount(t *testing.T) {
+	for name, doom := range map[string]func(s *stage, k *apiServer, two, three *sparkExecutor){
+		"both at once": func(s *stage, k *apiServer, two, three *sparkExecutor) {
+			k.goes(two)
+			k.goes(three)
+			s.awaitN("log: peer not used", 2)
+		},
+		"one after the other": func(s *stage, k *apiServer, two, three *sparkExecutor) {
+			three.set(func(x *sparkExecutor) { x.silent = true })
+			k.goes(two)
+			s.await("log: outputs are copied again")
+			k.goes(three)
+			s.awaitN("log: peer not used", 2)
+			three.set(func(x *sparkExecutor) { x.silent = false })
+		},
+		"the other refuses": func(s *stage, k *apiServer, two, three *sparkExecutor) {
+			three.set(func(x *sparkExecutor) { x.refuse = "java.io.IOException: No space left on device" })
+			k.goes(two)
+			s.await("refused")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, app, k, _ := inCluster(t, 0, func(s *stage, _ *sparkApp, _ doc) { s.cfg.Migrate.Stall = time.Second })
+			member, two, three := app.all()[0], app.all()[1], app.peer("3", "node-c")
+			k.elsewhere(two, "node-b", doc{})
+			k.elsewhere(three, "node-c", doc{})
+			member.set(func(x *sparkExecutor) { x.tasks = 1 })
+			member.commits(0, 8, 100)
+			s.send(notice("n1", 40*time.Second))
+			s.awaitN("index ", 8)
+			if two.holds() == 0 || three.holds() == 0 {
+				t.Fatalf("the peers hold %d and %d", two.holds(), three.holds())
+			}
+			doom(s, k, two, three)
+			member.set(func(x *sparkExecutor) { x.tasks = 0 })
+			rep := s.report(1)
+			saved(t, rep, 8)
+			if rep.SecondsLeft < 10 {
+				t.Errorf("%.1f s left", rep.SecondsLeft)
+			}
+		})
+	}
+}
+
+// TestCopyOfClosedFilesCounts: an executor on claims has ended and its files are let go when the node of their peer turns out to go.
+func TestCopyOfClosedFilesCounts(t *testing.T) {
+	s, app, k, a := onClaims(t, 5)
+	two, other, fine := app.all()[1], app.member("3", plain), app.peer("4", "node-c")
+	k.elsewhere(two, "node-b", doc{})
+	k.elsewhere(fine, "node-c", doc{"unschedulable": true})
+	other.set(func(x *sparkExecutor) { x.tasks = 1 })
+	s.run(a)
+	s.until("the pod is known", func() bool { return len(a.kube.Executors()) == 1 })
+	s.send(notice("n1", 40*time.Second))
+	s.await("log: executor ended")
+	k.elsewhere(fine, "node-c", doc{})
+	s.awaitN("log: peer in use", 2)
+	k.goes(two)
+	s.await("log: outputs are copied again")
+	other.set(func(x *sparkExecutor) { x.tasks = 0 })
+	rep := s.report(1)
+	saved(t, rep, 5)
+	if rep.SecondsLeft < 10 || fine.holds() > 0 {
+		t.Errorf("%.1f s left, %d copied again", rep.SecondsLeft, fine.holds())
+	}
+}
+
 // TestAllOthersGoToo: then nobody is told, and it is said why.
 func TestAllOthersGoToo(t *testing.T) {
 	s, app, k, _ := inCluster(t, 2, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -147,21 +148,31 @@ func (e *Engine) SetCosts(costs map[int64]time.Duration) {
 // SetDestinations says which destinations live and are willing now. New ones start to work at once.
 // Ones that are no longer listed get no new output; copies that are under way to them may finish, but
 // do not count, and what they had acknowledged is queued again. One that has gone (see Fail) stays away even if
-// it is listed again.
-func (e *Engine) SetDestinations(ds []Destination) {
+// it is listed again. Those that are leaving live, but not for long: they get no new output either, and what they
+// have acknowledged is copied once more where one of the others takes it, and counts otherwise. It returns how many outputs
+// were queued again for that. After Run has returned nothing changes any more.
+func (e *Engine) SetDestinations(ds []Destination, leaving ...Destination) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.phase == ended {
+		return 0
+	}
+	n := len(ds)
+	ds = slices.Concat(ds, leaving)
 	var listed []*place
 	in := map[*place]bool{}
-	for _, d := range ds {
+	changed := false
+	for i, d := range ds {
 		p := e.place(d.Target())
 		if in[p] || p.gone != nil {
 			continue
 		}
 		in[p] = true
 		listed = append(listed, p)
+		changed = changed || p.leaves != (i >= n)
+		p.leaves = i >= n
 	}
-	changed := len(listed) != len(e.places)
+	changed = changed || len(listed) != len(e.places)
 	for _, p := range e.places {
 		if !in[p] {
 			changed, p.listed = true, false
@@ -177,7 +188,9 @@ func (e *Engine) SetDestinations(ds []Destination) {
 	if changed {
 		e.relist(listed)
 	}
+	again := e.doubtAll(func(p *place) bool { return p.leaves })
 	e.poke()
+	return again
 }
 
 // relist puts new places into effect: the ranks of all that is queued refer to them.
@@ -229,15 +242,8 @@ func (e *Engine) Doubt(t Target) int {
 	if p == nil || !p.usable() || e.phase != running {
 		return 0
 	}
-	now, n := time.Now(), 0
 	p.failures = max(p.failures, e.o.GiveUpAfter)
-	e.judge(now)
-	for _, it := range e.found {
-		if it.state == Saved && it.place == p && e.elsewhere(it) {
-			e.doubt(it, now)
-			n++
-		}
-	}
+	n := e.doubtAll(func(other *place) bool { return other == p })
 	e.poke()
 	return n
 }

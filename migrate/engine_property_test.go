@@ -191,15 +191,19 @@ func spoilt(id int64) bool { return id%37 == 11 }
 
 // list lists some of the destinations; the first always.
 func (s *script) list() {
-	now := []*migratetest.Memory{s.ms[0]}
+	now, leaving := []*migratetest.Memory{s.ms[0]}, []*migratetest.Memory{}
 	for _, m := range s.ms[1:] {
-		if s.r.IntN(4) > 0 {
-			now = append(now, m)
-		} else {
+		switch s.r.IntN(6) {
+		case 0:
 			s.dropped[m.Target()] = time.Now()
+		case 1:
+			leaving = append(leaving, m)
+			s.doubted[m.Target()] = true
+		default:
+			now = append(now, m)
 		}
 	}
-	s.SetDestinations(destinations(now...))
+	s.SetDestinations(destinations(now...), destinations(leaving...)...)
 	synctest.Wait()
 }
 

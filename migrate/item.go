@@ -17,7 +17,7 @@ type item struct {
 	place   *place    // where it is saved
 	at      *Location // as the place acknowledged it; shared between items
 	claim   *Location // an earlier run's acknowledgement, until its place is listed or the item is sent again
-	doubted *doubted  // the copy that Doubt put in question, until there is another
+	doubted *doubted  // the copy that was put in question, until there is another
 	trouble *trouble  // nil as long as nothing failed
 
 	// The queue's.
@@ -27,7 +27,7 @@ type item struct {
 	heap        uint32
 }
 
-// doubted is a copy at a place that does not answer. It counts when no other can be made.
+// doubted is a copy at a place that does not answer, or leaves. It counts when no other can be made.
 type doubted struct {
 	place   *place
 	at      *Location

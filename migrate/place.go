@@ -19,6 +19,7 @@ type place struct {
 	slots  int  // copies to it at once
 	index  int  // in Engine.places, and in the ranks of a lane
 	listed bool // by the last SetDestinations
+	leaves bool // so that one says: it gets nothing new
 	gone   error
 
 	ctx    context.Context // of the copies to it; ended when it is gone

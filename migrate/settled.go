@@ -79,6 +79,10 @@ func (e *Engine) verdict() error {
 	for _, it := range e.delayed {
 		verdict = e.prospect(verdict, string(e.ranks(it)), it.bytes)
 	}
+	if !errors.Is(verdict, errUnsettled) && e.makeDo() {
+		e.poke()
+		return errUnsettled // until the Observer has heard of it
+	}
 	return verdict
 }
 

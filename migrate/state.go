@@ -51,7 +51,7 @@ func (e *Engine) ranks(it *item) []byte {
 		}
 		g := it.grudge(p)
 		switch {
-		case class < 0, g != nil && g.refused:
+		case p.leaves, class < 0, g != nil && g.refused:
 			ranks[i] = never
 			continue
 		case g != nil && g.since > 0:
@@ -114,6 +114,22 @@ func (e *Engine) revoke(it *item, now time.Time) {
 	e.requeue(it, now, 0)
 }
 
+// doubtAll doubts what lies at some places, as far as another would take it, and says how much that is.
+func (e *Engine) doubtAll(some func(p *place) bool) (n int) {
+	if e.phase != running || !slices.ContainsFunc(e.places, some) {
+		return 0
+	}
+	now := time.Now()
+	e.judge(now)
+	for _, it := range e.found {
+		if it.state == Saved && some(it.place) && e.elsewhere(it) {
+			e.doubt(it, now)
+			n++
+		}
+	}
+	return n
+}
+
 // doubt puts an item's copy in question.
 func (e *Engine) doubt(it *item, now time.Time) {
 	p := it.place
@@ -133,6 +149,17 @@ func (e *Engine) believe(it *item) bool {
 	e.move(it, Saved)
 	e.note(event{kind: eventSaved, out: it.out, at: *it.at, tries: max(int(it.tries), 1)})
 	return true
+}
+
+// makeDo believes the copies at places that leave of whatever is queued: nothing else takes any of that. It says whether
+// there were any.
+func (e *Engine) makeDo() (found bool) {
+	for _, it := range e.found {
+		if it.state == Queued && it.doubted != nil && it.doubted.place.leaves {
+			found = e.believe(it) || found
+		}
+	}
+	return found
 }
 
 // save records an acknowledgement.
@@ -195,8 +222,12 @@ func (e *Engine) open(it *item) bool {
 	return false
 }
 
-// elsewhere says that some healthy place would take the item. Every place's judge must have run.
+// elsewhere says that some healthy place would take the item, and that this has not been tried in vain. Every place's judge must
+// have run.
 func (e *Engine) elsewhere(it *item) bool {
+	if t := it.trouble; t != nil && (KindOf(t.err) == Corrupt || t.counted >= e.o.Attempts && !e.untried(it)) {
+		return false
+	}
 	ranks := e.ranks(it)
 	for i, p := range e.places {
 		if p.healthy && p != it.place && ranks[i] != never && it.bytes <= p.limit {
