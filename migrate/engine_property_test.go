@@ -240,7 +240,7 @@ func (s *script) check() {
 		id, to := r.Output.ID, r.Location.Target
 		switch {
 		case r.State == migrate.Saved && r.Tries > 0:
-			believed := s.doubted[to] && s.adopted[id] == to
+			believed := s.doubted[to] && (s.adopted[id] == to || s.rec.unsure[id])
 			if s.ended[to] || !believed && (!at[to].Has(id) || r.SavedAt.Before(s.dropped[to])) {
 				s.t.Errorf("%v: not at %v any more", id, to)
 			}
