@@ -179,10 +179,10 @@ func (c *Cluster) load(ctx context.Context, i image) error {
 	return nil
 }
 
-// Report waits for the end of a rescue of a node's agent that found something of a job, and returns its report: one that is not among
-// those that are known. Executors that end with an earlier job are rescued, too. It is read from the node's disk, so that the node may
-// be off.
-func (c *Cluster) Report(ctx context.Context, node string, job *Job, known ...*report.Report) (*report.Report, error) {
+// Report waits for the end of a rescue of a node's agent that found something of one of the jobs, and returns its report: one that is
+// not among those that are known. Executors that end with an earlier job are rescued, too. It is read from the node's disk, so that the
+// node may be off.
+func (c *Cluster) Report(ctx context.Context, node string, jobs []*Job, known ...*report.Report) (*report.Report, error) {
 	state, err := c.Node(node).File(agentState)
 	if err != nil {
 		return nil, err
@@ -192,11 +192,22 @@ func (c *Cluster) Report(ctx context.Context, node string, job *Job, known ...*r
 		if err != nil {
 			return nil, fmt.Errorf("%w\n%s", err, c.AgentLog(node, 40))
 		}
-		if slices.ContainsFunc(r.Applications, func(a report.Application) bool { return a.ID == job.App && a.Found.Outputs > 0 }) {
-			return r, nil
+		for _, j := range jobs {
+			if a := j.In(r); a != nil && a.Found.Outputs > 0 {
+				return r, nil
+			}
 		}
 		known = append(slices.Clip(known), r)
 	}
+}
+
+// In is what a report says of the job, beside executors of earlier ones; nil: nothing.
+func (j *Job) In(r *report.Report) *report.Application {
+	i := slices.IndexFunc(r.Applications, func(a report.Application) bool { return a.ID == j.App })
+	if i < 0 {
+		return nil
+	}
+	return &r.Applications[i]
 }
 
 // Reports are those that a node's agent has written so far: Report's argument before a new rescue.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Request is one request of the audit log (audit.k8s.io/v1 Event).
@@ -17,8 +18,10 @@ type Request struct {
 	User      string // as system:serviceaccount:NAMESPACE:NAME
 	Permit           // what it takes
 	URI       string
-	Code      int  // of the answer
-	Forbidden bool // no rule allows it; requests that admission refuses are allowed by one
+	At        time.Time // when it came
+	Node      string    // whose pod the token was made for; "": none
+	Code      int       // of the answer
+	Forbidden bool      // no rule allows it; requests that admission refuses are allowed by one
 }
 
 // Permit is a verb on a kind of object, as rules of RBAC name it.
@@ -30,10 +33,15 @@ func (p Permit) String() string {
 
 // event is a line of the log.
 type event struct {
-	User       struct{ Username string }
+	User struct {
+		Username string
+		Extra    map[string][]string
+	}
 	Verb       string
 	RequestURI string
 	ObjectRef  *struct{ APIGroup, Resource, Subresource string }
+
+	RequestReceivedTimestamp time.Time
 
 	ResponseStatus struct{ Code int }
 	Annotations    map[string]string
@@ -41,7 +49,8 @@ type event struct {
 
 func (e event) request() Request {
 	r := Request{
-		User: e.User.Username, URI: e.RequestURI, Code: e.ResponseStatus.Code,
+		User: e.User.Username, URI: e.RequestURI, At: e.RequestReceivedTimestamp, Code: e.ResponseStatus.Code,
+		Node:      strings.Join(e.User.Extra["authentication.kubernetes.io/node-name"], " "),
 		Forbidden: e.Annotations["authorization.k8s.io/decision"] == "forbid",
 	}
 	r.Verb = e.Verb

@@ -15,7 +15,7 @@ import (
 func TestRescueByHand(t *testing.T) {
 	ctx := t.Context()
 	must(t, shared.InstallAgent(ctx, AgentOptions{}))
-	job := startJob(t, JobOptions{Name: "by-hand", Spark: "4.3.0", Node: "node-b", MapTime: mapTime})
+	job := startJob(t, JobOptions{Name: "by-hand", Spark: "4.3.0", Node: "node-b"})
 	_, err := job.Round(ctx)
 	must(t, err)
 	onBoth(t, job)
@@ -28,11 +28,9 @@ func TestRescueByHand(t *testing.T) {
 	said, err := shared.Kubectl(ctx, "-n", AgentNamespace, "exec", strings.TrimSpace(pod), "--", "/usr/bin/lifeboat", "rescue", "--deadline=60s")
 	must(t, err)
 	t.Log(said)
-	for _, a := range rescued(t, "node-a", job, known...).Applications {
-		for _, e := range a.Executors {
-			if e.EndedBy != "pod deleted" {
-				t.Errorf("executor %s ended by %q", e.ID, e.EndedBy)
-			}
+	for _, e := range job.In(rescued(t, "node-a", []*Job{job}, known...)).Executors {
+		if e.EndedBy != "pod deleted" {
+			t.Errorf("executor %s ended by %q", e.ID, e.EndedBy)
 		}
 	}
 	if given(t, "{.spec.unschedulable}") != "true" {

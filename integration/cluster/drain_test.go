@@ -42,7 +42,7 @@ func newEmptying(t *testing.T, o JobOptions) *emptying {
 			t.Log(shared.AgentLogs(120))
 		}
 	})
-	o.Node, o.Executors = other, 4
+	o.Node, o.Executors, o.Maps = other, 4, 24 // new executors on node-a get some, too, beside two that are warm
 	conf := map[string]string{
 		"spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.shuffleTracking.enabled": "true",
 		"spark.dynamicAllocation.minExecutors": "4", "spark.dynamicAllocation.maxExecutors": "4", "spark.dynamicAllocation.initialExecutors": "4",
@@ -114,12 +114,38 @@ func (e *emptying) settle() {
 	}))
 }
 
-// giveBack makes a node as it was: whoever has emptied it would do so.
+// giveBack makes a node as it was: whoever has emptied it would do so. A rescue that runs, or whose end the node does not show yet, is
+// awaited: it would mark the node again.
 func giveBack(t *testing.T, node string) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := lab.Until(ctx, "no rescue is going to mark "+node, func(ctx context.Context) (bool, error) {
+		var s status.Status
+		if err := shared.Status(ctx, node, "/status", &s); err == nil && s.Rescue != nil { // without an agent there is none
+			return false, nil
+		}
+		text, err := markOf(ctx, node)
+		if text == "" {
+			return err == nil, nil
+		}
+		m, err := kube.ParseMark(text)
+		return m.Phase == kube.PhaseEnded, err
+	}); err != nil {
+		t.Error(err)
+	}
 	must(t, shared.Do(context.Background(), http.MethodPatch, "/api/v1/nodes/"+node, object{
 		"metadata": object{"annotations": object{kube.OwnMark: nil}}, "spec": object{"unschedulable": nil, "taints": nil},
 	}, nil))
+}
+
+// markOf is what a rescue has written on a node; "": nothing.
+func markOf(ctx context.Context, node string) (string, error) {
+	var n struct {
+		Metadata struct{ Annotations map[string]string }
+	}
+	err := shared.Do(ctx, http.MethodGet, "/api/v1/nodes/"+node, nil, &n)
+	return n.Metadata.Annotations[kube.OwnMark], err
 }
 
 // nothingLost reads the shuffle: from elsewhere than node-a, and with nothing computed again.
@@ -134,23 +160,13 @@ func (e *emptying) nothingLost() {
 	must(e.t, e.Alive(e.t.Context()))
 }
 
-// rescued waits for the next report of node-a's agent, of which everything must be saved.
-func (e *emptying) rescued(before []*report.Report) *report.Report {
+// rescued waits for the next report of node-a's agent, of which everything must be saved, and returns what it says of the job.
+func (e *emptying) rescued(before []*report.Report) *report.Application {
 	e.t.Helper()
-	r, err := shared.Report(e.t.Context(), emptied, e.Job, before...)
-	must(e.t, err)
-	found, saved, _ := r.Total()
-	e.t.Logf("report %s: %s (%s), %s, %d of %d outputs, %.1f s, %.1f s left, phases %v", r.ID, r.Notice.Kind, r.Notice.Source, r.Outcome, saved.Outputs, found.Outputs,
+	r := rescued(e.t, emptied, []*Job{e.Job}, before...)
+	e.t.Logf("report %s: %s (%s), %s, %.1f s, %.1f s left, phases %v", r.ID, r.Notice.Kind, r.Notice.Source, r.Outcome,
 		r.Ended.Sub(r.Began).Seconds(), r.SecondsLeft, r.Phases)
-	for _, a := range r.Applications {
-		for _, x := range a.Executors {
-			e.t.Logf("executor %s: told by %s, ended by %s after %.1f s", x.ID, x.Trigger, x.EndedBy, x.EndedAfterSeconds)
-		}
-	}
-	if r.Outcome != report.All {
-		e.t.Errorf("outcome %s: %+v", r.Outcome, r)
-	}
-	return r
+	return e.In(r)
 }
 
 func (e *emptying) reports() []*report.Report {
@@ -207,7 +223,7 @@ func drains(t *testing.T) {
 
 // TestDrain empties a node in all the ways in which others do it. Nothing is computed again, and nobody waits for long.
 func TestDrain(t *testing.T) {
-	e := newEmptying(t, JobOptions{Name: "drain", MapTime: 100 * time.Millisecond})
+	e := newEmptying(t, JobOptions{Name: "drain"})
 	e.scenario("cordon alone", func(t *testing.T) {
 		before, executors := e.reports(), e.here()
 		_, err := shared.Kubectl(t.Context(), "cordon", emptied)
@@ -234,8 +250,7 @@ func TestDrain(t *testing.T) {
 		_, err := shared.Kubectl(t.Context(), "-n", e.Namespace, "delete", "pod", victim.Name)
 		must(t, err)
 		t.Logf("the pod was gone after %v", time.Since(begin).Round(100*time.Millisecond))
-		r := e.rescued(before)
-		if x := r.Applications[0].Executors; len(x) != 1 || x[0].ID != victim.Executor || x[0].Trigger != "hook" {
+		if x := e.rescued(before).Executors; len(x) != 1 || x[0].ID != victim.Executor || x[0].Trigger != "hook" {
 			t.Errorf("executors of the report: %+v", x)
 		}
 		e.nothingLost()
@@ -249,19 +264,21 @@ func TestDrain(t *testing.T) {
 			t.Errorf("still here: %+v", left)
 		}
 	})
-	for name, key := range map[string]string{"cluster autoscaler": "ToBeDeletedByClusterAutoscaler", "Karpenter": "karpenter.sh/disrupted"} {
-		e.scenario(name, func(t *testing.T) {
+	for _, by := range []struct {
+		name, key string
+		value     func() string
+	}{
+		{"cluster autoscaler", "ToBeDeletedByClusterAutoscaler", func() string { return strconv.FormatInt(time.Now().Unix(), 10) }},
+		{"Karpenter", "karpenter.sh/disrupted", func() string { return "" }},
+	} {
+		e.scenario(by.name, func(t *testing.T) {
 			before := e.reports()
-			value := ""
-			if name == "cluster autoscaler" {
-				value = strconv.FormatInt(time.Now().Unix(), 10)
-			}
 			asked, _ := askedBy(t, agentUser)
-			taints(t, key, value)
-			r := e.rescued(before)
+			taints(t, by.key, by.value())
+			a := e.rescued(before)
 			now, _ := askedBy(t, agentUser)
 			t.Logf("the agents of both nodes made %d requests to the API server meanwhile", sum(now)-sum(asked))
-			for _, x := range r.Applications[0].Executors {
+			for _, x := range a.Executors {
 				if x.EndedBy != "pod deleted" {
 					t.Errorf("executor %s was ended by: %s", x.ID, x.EndedBy)
 				}

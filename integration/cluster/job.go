@@ -34,7 +34,7 @@ type JobOptions struct {
 
 	Maps, Reduces int           // tasks; 0: 12 and 4
 	KiB           int           // of random data made by each map task; 0: 256
-	MapTime       time.Duration // that a map task waits before it begins
+	MapTime       time.Duration // that a map task waits before it begins; 0: 500 ms, so that each executor gets some of them
 	// ClaimClass puts each executor's local directory on a persistent volume claim of this storage class, which replacements
 	// reuse. "": an emptyDir.
 	ClaimClass string
@@ -173,7 +173,8 @@ const spread = `{"apiVersion":"v1","kind":"Pod","spec":{"topologySpreadConstrain
 // arguments are what follows the jar.
 func (j *Job) arguments() []string {
 	o := j.options
-	return []string{strconv.Itoa(o.Maps), strconv.Itoa(o.Reduces), strconv.Itoa(o.KiB), strconv.FormatInt(o.MapTime.Milliseconds(), 10)}
+	pause := cmp.Or(o.MapTime, 500*time.Millisecond)
+	return []string{strconv.Itoa(o.Maps), strconv.Itoa(o.Reduces), strconv.Itoa(o.KiB), strconv.FormatInt(pause.Milliseconds(), 10)}
 }
 
 const (
@@ -403,14 +404,19 @@ func (j *Job) Alive(ctx context.Context) error {
 	return err
 }
 
-// Stop ends the application and removes its pods.
+// Stop ends the application and removes its pods. The driver has gone before its executors do: it would ask for others.
 func (j *Job) Stop(ctx context.Context) error {
-	_, err := j.c.Kubectl(ctx, "-n", j.Namespace, "delete", "--ignore-not-found", "--wait=false", "pod/"+j.Name, "configmap/"+j.Name)
-	if err != nil || j.App == "" {
+	how := []string{"--grace-period=1", "--timeout=60s"}
+	if p, err := j.Pod(ctx); err == nil && p.Node != "" && !j.c.Node(p.Node).On() {
+		how = []string{"--grace-period=0", "--force"} // nobody there would say that it has ended
+	}
+	remove := append([]string{"-n", j.Namespace, "delete", "--ignore-not-found", "pod/" + j.Name, "configmap/" + j.Name}, how...)
+	_, err := j.c.Kubectl(ctx, remove...)
+	if j.App == "" {
 		return err
 	}
-	_, err = j.c.Kubectl(ctx, "-n", j.Namespace, "delete", "pods", "--grace-period=0", "--force", "-l", "spark-app-selector="+j.App)
-	return err
+	_, failed := j.c.Kubectl(ctx, "-n", j.Namespace, "delete", "pods", "--grace-period=0", "--force", "-l", "spark-app-selector="+j.App)
+	return errors.Join(err, failed)
 }
 
 // Tail is the end of the driver's log.

@@ -106,7 +106,7 @@ func operatedJob(t *testing.T) *Job {
 	path := "/apis/sparkoperator.k8s.io/v1beta2/namespaces/" + j.Namespace + "/sparkapplications"
 	must(t, shared.Do(ctx, http.MethodPost, path, sparkApplication(t, j), nil))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		must(t, shared.Do(ctx, http.MethodDelete, path+"/"+j.Name, nil, nil))
 		must(t, j.Stop(ctx))
@@ -166,10 +166,7 @@ func saveNode(t *testing.T, job *Job) {
 	must(t, err)
 	restore(t, "node-a")
 	shared.Metadata("node-a").Announce(2 * time.Minute)
-	r := rescued(t, "node-a", job, known...)
-	if len(r.Applications) != 1 || r.Applications[0].Saved.Outputs == 0 {
-		t.Errorf("nothing was saved: %+v", r)
-	}
+	rescued(t, "node-a", []*Job{job}, known...)
 	must(t, shared.Node("node-a").PowerOff())
 	unharmed(t, job)
 }

@@ -153,7 +153,7 @@ func rescueFor(t *testing.T, options JobOptions, in time.Duration, want report.O
 	_, err = job.Round(ctx)
 	must(t, err)
 	shared.Metadata("node-a").Announce(in)
-	rep, err := shared.Report(ctx, "node-a", job, known...)
+	rep, err := shared.Report(ctx, "node-a", []*Job{job}, known...)
 	must(t, err)
 	shared.Metadata("node-a").Withdraw()
 	if rep.Outcome != want {

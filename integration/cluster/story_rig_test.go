@@ -5,7 +5,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -26,7 +25,7 @@ type scene struct {
 	t      *testing.T
 	ctx    context.Context
 	known  []*report.Report
-	first  *Job   // of those that it is about
+	about  []*Job
 	report string // id of the rescue, once it is over
 }
 
@@ -55,13 +54,8 @@ func newScene(t *testing.T, o AgentOptions) *scene {
 
 // status is what the agent of node-a shows; nil while it does not answer.
 func (s *scene) status() *status.Status {
-	resp, err := shared.Node("node-a").HTTP().Get("http://127.0.0.1:9420/status")
-	if err != nil {
-		return nil
-	}
-	defer resp.Body.Close()
 	var seen status.Status
-	if err := json.NewDecoder(resp.Body).Decode(&seen); err != nil {
+	if err := shared.Status(s.ctx, "node-a", "/status", &seen); err != nil {
 		return nil
 	}
 	return &seen
@@ -103,7 +97,7 @@ func (s *scene) jobs(options ...JobOptions) []*Job {
 		}
 	})
 	must(s.t, errors.Join(errs...))
-	s.first = all[0]
+	s.about = all
 	s.t.Logf("%d jobs are there after %v", len(all), time.Since(begin).Round(time.Second))
 	for _, j := range all {
 		first, err := j.Round(s.ctx)
@@ -147,14 +141,11 @@ func (s *scene) on(j *Job, node string) []Pod {
 // rescued waits for the report of a rescue that saved everything.
 func (s *scene) rescued() *report.Report {
 	s.t.Helper()
-	rep := rescued(s.t, "node-a", s.first, s.known...)
+	rep := rescued(s.t, "node-a", s.about, s.known...)
 	found, saved, lost := rep.Total()
 	s.report = rep.ID
 	s.t.Logf("rescue %s: found %v, saved %v, lost %v in %v; %d runs; unsaid %q, problems %q", rep.Outcome, found, saved, lost,
 		rep.Ended.Sub(rep.Began).Round(time.Millisecond), max(rep.Runs, 1), rep.Unsaid, rep.Problems)
-	if rep.Outcome != report.All {
-		s.t.Errorf("not everything was saved: %+v", rep.Applications)
-	}
 	return rep
 }
 
