@@ -236,8 +236,10 @@ func (a *application) endPod(ctx context.Context, m *member) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(kubernetes.Patience, a.untilTaken()/marginShare))
 	defer cancel()
-	if p.Leaving() {
+	if !p.Deleting.IsZero() {
 		a.failPod(m, p)
+	}
+	if p.Leaving() { // also one that the kubelet ends as the node shuts down, which is not being deleted
 		return ""
 	}
 	var err error
