@@ -115,8 +115,8 @@ func (s sayings) hear(test, line string) {
 		return
 	}
 	line = strings.TrimRight(line, "\n")
-	lines := append(s[test], line[:min(len(line), lineChars)])
-	s[test] = lines[max(len(lines)-lastLines, 0):]
+	s[test] = append(s[test], line[:min(len(line), lineChars)])
+	s[test] = s[test][max(len(s[test])-lastLines, 0):]
 }
 
 // take is what a test that has failed said, and forgets what one said that has ended.
