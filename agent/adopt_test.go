@@ -99,6 +99,18 @@ func TestAdoptUploads(t *testing.T) {
 	}
 }
 
+// TestAdoptUploadsWhereNothingCanBeLinked, and says why.
+func TestAdoptUploadsWhereNothingCanBeLinked(t *testing.T) {
+	e := newEstate(t, 3)
+	e.app.props["spark.diskStore.subDirectories"] = "many"
+	rep, err := e.adopt()
+	must(t, err)
+	saved(t, rep, 3)
+	if e.heir.holds() != 3 || len(e.linked()) != 0 || !strings.Contains(strings.Join(rep.Applications[0].Notes, " "), "were uploaded") {
+		t.Errorf("%d uploaded, linked %v, notes %q", e.heir.holds(), e.linked(), rep.Applications[0].Notes)
+	}
+}
+
 // TestAdoptLeavesTheLivingAlone: what an executor calls its own is not touched, and while one that shares the dirs does not say
 // what is its own, nothing is.
 func TestAdoptLeavesTheLivingAlone(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 const rediscoverEvery = time.Second
 
 // watchNode looks for executors that are started here while the rescue runs: a standalone master may do
-// so as long as the worker is not decommissioned.
-func (r *rescue) watchNode(ctx, rescueCtx context.Context) {
+// so as long as the worker is not decommissioned, and those of some pods may be starting.
+func (r *rescue) watchNode(ctx, rescueCtx context.Context, bound map[string]bool) {
 	timer := time.NewTicker(rediscoverEvery)
 	defer timer.Stop()
 	for {
@@ -27,10 +27,12 @@ func (r *rescue) watchNode(ctx, rescueCtx context.Context) {
 		case <-timer.C:
 			r.adopt(rescueCtx, r.discover(ctx))
 		case <-r.gate.quiet.c:
+			until := time.Now().Add(min(podStart, r.untilTaken()/2))
 			for every := launchTime; pause(ctx, every) == nil; every = rediscoverEvery {
 				r.adopt(rescueCtx, r.discover(ctx))
-				if !r.expectsPods() {
+				if !r.expects(bound) || time.Now().After(until) {
 					r.gate.watched.set()
+					return
 				}
 			}
 			return
@@ -38,15 +40,27 @@ func (r *rescue) watchNode(ctx, rescueCtx context.Context) {
 	}
 }
 
-// podStart is how long a pod that was bound to this node before it was cordoned may take to start its executor. The rescue is not over
-// before; nothing else waits.
+// podStart is how long a pod that was bound to this node before it was cordoned may take to start its executor, and no longer than half
+// of the time that is left. The rescue is not over before; nothing else waits.
 const podStart = 30 * time.Second
 
-// expectsPods says whether an executor is about to start here: its pod is there, and its process was not seen yet.
-func (r *rescue) expectsPods() bool {
-	return time.Since(r.began) < podStart && slices.ContainsFunc(r.kube.Executors(), func(p kube.Pod) bool {
+// boundPods are the pods of executors here, by their uids, of a node that gets no others.
+func (r *rescue) boundPods() map[string]bool {
+	if !r.marksNode() || !r.cfg.Kubernetes.Cordon {
+		return nil
+	}
+	bound := map[string]bool{}
+	for _, p := range r.kube.Executors() {
+		bound[p.UID] = true
+	}
+	return bound
+}
+
+// expects says whether an executor is about to start in one of some pods: its process was not seen yet.
+func (r *rescue) expects(bound map[string]bool) bool {
+	return slices.ContainsFunc(r.kube.Executors(), func(p kube.Pod) bool {
 		a := r.lookup(p.App)
-		return !p.Over() && !p.Leaving() && (a == nil || !a.has(executor.Executor{ID: p.Executor}))
+		return bound[p.UID] && !p.Over() && !p.Leaving() && (a == nil || !a.has(executor.Executor{ID: p.Executor}))
 	})
 }
 

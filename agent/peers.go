@@ -44,6 +44,7 @@ func (a *application) usePeers(ctx context.Context, living []java.BlockManagerID
 // replacePeers takes the checked ones (nil for one that failed) into use and closes those that are no longer among them, unless
 // ctx has ended: then nobody knows.
 func (a *application) replacePeers(ctx context.Context, ok []*peer.Peer) int {
+	at := a.links()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.willing, a.leaving = nil, nil
@@ -52,9 +53,9 @@ func (a *application) replacePeers(ctx context.Context, ok []*peer.Peer) int {
 		t := p.Target()
 		now[t] = p
 		if a.doomed[t] == "" {
-			a.willing = append(a.willing, a.offer(p))
+			a.willing = append(a.willing, a.offer(p, at))
 		} else {
-			a.leaving = append(a.leaving, a.offer(p))
+			a.leaving = append(a.leaving, a.offer(p, at))
 		}
 	}
 	for _, p := range ok {

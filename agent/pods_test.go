@@ -102,6 +102,34 @@ func TestExecutorThatStartsInTheRescue(t *testing.T) {
 	}
 }
 
+// TestPodThatNeverStarts holds up the end for half of the time that is left, and only where nothing can come in its place.
+func TestPodThatNeverStarts(t *testing.T) {
+	for name, tt := range map[string]struct {
+		drill, cordon bool
+		least, most   float64 // seconds left
+	}{
+		"cordoned":     {false, true, 5, 9},
+		"not cordoned": {false, false, 10, 16},
+		"a drill":      {true, true, 10, 16},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, app, member, _ := usual(t, 3)
+			s.cfg.Kubernetes.Cordon = tt.cordon
+			_, a := s.kubernetes(podOf(member, nil, nil), podOf(app.peer("7", home), nil, nil))
+			s.run(a)
+			s.until("the pods are known", func() bool { return len(a.kube.Executors()) == 2 })
+			n := notice("n1", 16*time.Second)
+			n.Drill = tt.drill
+			s.send(n)
+			rep := s.report(1)
+			saved(t, rep, 3)
+			if rep.SecondsLeft < tt.least || rep.SecondsLeft > tt.most {
+				t.Errorf("%.1f s left, want %v to %v", rep.SecondsLeft, tt.least, tt.most)
+			}
+		})
+	}
+}
+
 // TestExecutorIsEndedByASignal where its pod can't be deleted, or must not be.
 func TestExecutorIsEndedByASignal(t *testing.T) {
 	for name, change := range map[string]func(s *stage, k *apiServer){

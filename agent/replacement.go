@@ -72,21 +72,26 @@ func (a *application) shows(id java.BlockManagerID) bool {
 	return time.Since(r.began) <= 2*readingTimeout && slices.Contains(a.restIDs(), id)
 }
 
-// offer is the destination that a peer is for the engine.
-func (a *application) offer(p *peer.Peer) migrate.Destination {
+// links is where outputs are adopted by links; nil: they are uploaded.
+func (a *application) links() *place.Place {
 	to := a.replacement()
 	if to == nil || to.mode != config.AdoptLink || a.dryRun {
-		return p
+		return nil
 	}
 	at, err := to.open(a)
 	if err != nil {
 		a.note("outputs were uploaded, as the executor's folders were not in reach: " + err.Error())
 		a.log.Warn("no links into the executor's folders", zap.Error(err))
 	}
+	return at
+}
+
+// offer is the destination that a peer is for the engine. at is what links has said.
+func (a *application) offer(p *peer.Peer, at *place.Place) migrate.Destination {
 	if at == nil {
 		return p
 	}
-	return &placing{Peer: p, at: at, app: a, to: to}
+	return &placing{Peer: p, at: at, app: a, to: a.replacement()}
 }
 
 // open takes hold of the executor's folders, once. Without them everything is uploaded.

@@ -97,11 +97,12 @@ func (r *rescue) clear(ctx context.Context, workers []executor.Worker) {
 	}
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
-	watch.Go(func() { r.watchNode(watching, ctx) })
+	bound := r.boundPods()
+	watch.Go(func() { r.watchNode(watching, ctx, bound) })
 	if len(workers) > 0 {
 		watch.Go(func() { r.decommissionWorkers(watching, ctx, workers) })
 	} else {
-		r.gate.open(r.expectsPods())
+		r.gate.open(r.expects(bound))
 	}
 	r.await()
 	r.guard()

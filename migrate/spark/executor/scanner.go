@@ -14,9 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// versionTime is how long the version of an executor is looked for since it was first seen: a JVM that has just started
+// The version of an executor is looked for so often, and for so long since it was first seen: a JVM that has just started
 // has not opened its jars yet, and one with a shaded jar never tells.
-const versionTime = time.Minute
+const (
+	versionTries = 10
+	versionTime  = time.Minute
+)
 
 // Scanner is a Finder with a memory, for an agent that looks every few seconds: a process that was
 // seen before costs one read of its stat. It may be used by many goroutines.
@@ -38,6 +41,7 @@ type seen struct {
 	worker    *Worker
 	classPath string
 	first     time.Time // that it was seen
+	tries     int       // looks for the version so far
 }
 
 // NewScanner makes a Scanner with an empty memory.
@@ -163,7 +167,8 @@ func (s *Scanner) refresh(fs procfs.FS, pid int, entry *seen) error {
 	}
 	e := entry.executor
 	e.HandlesPWR = pwr
-	if e.Spark == "" && time.Since(entry.first) < versionTime {
+	if e.Spark == "" && (entry.tries < versionTries || time.Since(entry.first) < versionTime) {
+		entry.tries++
 		e.Spark, e.Scala = versions(fs, s.finder.proc(), pid, entry.classPath)
 	}
 	return nil
