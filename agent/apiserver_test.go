@@ -123,6 +123,8 @@ func (k *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(text)
 		if path, status := strings.CutSuffix(r.URL.Path, "/status"); status {
 			k.stage.happened("api: %d STATUS %s", code, path)
+		} else if r.Method == http.MethodDelete && strings.Contains(string(body), `"gracePeriodSeconds":0`) {
+			k.stage.happened("api: DROP %s", r.URL.Path)
 		} else if r.Method != http.MethodGet {
 			k.stage.happened("api: %s %s", r.Method, r.URL.Path)
 		}

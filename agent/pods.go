@@ -237,7 +237,7 @@ func (a *application) endPod(ctx context.Context, m *member) string {
 	ctx, cancel := context.WithTimeout(ctx, min(kubernetes.Patience, a.untilTaken()/marginShare))
 	defer cancel()
 	if !p.Deleting.IsZero() {
-		a.failPod(m, p)
+		a.failPod(m, p, false)
 	}
 	if p.Leaving() { // also one that the kubelet ends as the node shuts down, which is not being deleted
 		return ""
@@ -256,16 +256,21 @@ func (a *application) endPod(ctx context.Context, m *member) string {
 			zap.String("executor", m.ID), zap.Error(err))
 		return ""
 	}
-	a.failPod(m, p)
+	a.failPod(m, p, true)
 	return endedByPod
 }
 
-// failPod has Spark see a pod that is being deleted as deleted before its process ends. What the deletion took of the executor's time
-// is not taken from this.
-func (a *application) failPod(m *member, p kube.Pod) {
+// failPod has Spark see a pod that is being deleted as deleted before its process ends. Only one that was deleted here is dropped:
+// whoever has deleted another may count on its grace period, for its other containers. What the deletion took of the
+// executor's time is not taken from this.
+func (a *application) failPod(m *member, p kube.Pod, drop bool) {
 	ctx, cancel := context.WithTimeout(a.life, min(kubernetes.Patience, a.untilTaken()/marginShare))
 	defer cancel()
-	if err := a.kube.FailPod(ctx, p, a.journal.ID()); err != nil {
+	err := a.kube.FailPod(ctx, p, a.journal.ID())
+	if err == nil && drop {
+		err = a.kube.DropPod(ctx, p)
+	}
+	if err != nil {
 		a.log.Info("executor's pod does not show yet that it has ended: Spark may count a failure", zap.String("executor", m.ID), zap.Error(err))
 	}
 }

@@ -64,7 +64,8 @@ func TestPodIsDeletedOnceTheNodeIsCordoned(t *testing.T) {
 	saved(t, rep, 5)
 	s.inOrder("api: PATCH "+memberPod, "api: DELETE "+memberPod)
 	s.inOrder("api: DELETE "+memberPod, "api: 200 STATUS "+memberPod)
-	s.inOrder("api: 200 STATUS "+memberPod, "ended 1")
+	s.inOrder("api: 200 STATUS "+memberPod, "api: DROP "+memberPod)
+	s.inOrder("api: DROP "+memberPod, "ended 1")
 	if s.first("api: PATCH "+homeNode) > s.first("api: DELETE") {
 		t.Errorf("deleted before the node was cordoned: %q", s.seen("api"))
 	}
@@ -203,6 +204,7 @@ func TestHookTellsTheDriver(t *testing.T) {
 				s.never("told 1", "sigpwr")
 			}
 			s.inOrder("api: 200 STATUS "+memberPod, "ended 1")
+			s.never("api: DROP")
 			s.never("api: DELETE")
 			if rep.Notice.Source != kube.PodsName || k.metaOf(homeNode, "annotations")[kube.OwnMark] != nil {
 				t.Errorf("a rescue for %s has marked the node", rep.Notice.Source)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/lifeboat/lifeboat/migrate/spark/executor"
 	"github.com/lifeboat/lifeboat/providers/kube"
@@ -15,7 +16,7 @@ import (
 func (c *Client) DeletesPods() bool { return c != nil && c.o.Config.DeletePods }
 
 // EndPod deletes an executor's pod, after it was marked as deleted by a rescue so that the deletion is no notice. It is this
-// pod or none: one that has gone meanwhile is no error. FailPod has to follow.
+// pod or none: one that has gone meanwhile is no error. FailPod and DropPod have to follow.
 func (c *Client) EndPod(ctx context.Context, pod kube.Pod, report string) error {
 	if c == nil {
 		return errors.New("no Kubernetes")
@@ -23,13 +24,7 @@ func (c *Client) EndPod(ctx context.Context, pod kube.Pod, report string) error 
 	of := Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 	err := annotate(ctx, c.cluster, of, map[string]string{kube.OwnMark: report})
 	if err == nil {
-		err = c.cluster.Do(ctx, kube.Request{
-			Method: http.MethodDelete, Path: of.path(),
-			In: map[string]any{
-				"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": int64(c.o.Config.Grace.Seconds()),
-				"preconditions": map[string]string{"uid": pod.UID},
-			},
-		})
+		err = c.deletePod(ctx, pod, c.o.Config.Grace)
 	}
 	if err != nil && !errors.Is(err, kube.ErrNotFound) && !errors.Is(err, errPointless) {
 		return fmt.Errorf("pod of executor %s: %w", pod.Executor, err)
@@ -57,6 +52,29 @@ func (c *Client) FailPod(ctx context.Context, pod kube.Pod, report string) error
 		return fmt.Errorf("pod of executor %s: %w", pod.Executor, err)
 	}
 	return nil
+}
+
+// DropPod takes the object of a pod away that EndPod has deleted and FailPod has failed, without waiting for the kubelet: what that
+// still writes may set the phase back to Running. The kubelet goes on to end the pod's processes within the grace period, and to
+// unmount its volumes, of which it tells by the node's status.
+func (c *Client) DropPod(ctx context.Context, pod kube.Pod) error {
+	if c == nil {
+		return errors.New("no Kubernetes")
+	}
+	if err := c.deletePod(ctx, pod, 0); err != nil && !errors.Is(err, kube.ErrNotFound) {
+		return fmt.Errorf("pod of executor %s: %w", pod.Executor, err)
+	}
+	return nil
+}
+
+func (c *Client) deletePod(ctx context.Context, pod kube.Pod, grace time.Duration) error {
+	return c.cluster.Do(ctx, kube.Request{
+		Method: http.MethodDelete, Path: Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}.path(),
+		In: map[string]any{
+			"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": int64(grace.Seconds()),
+			"preconditions": map[string]string{"uid": pod.UID},
+		},
+	})
 }
 
 // AwaitLeaving returns when a pod whose end was announced is on its way out, or has gone; false when that is not seen before ctx

@@ -4,6 +4,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -177,9 +179,13 @@ func TestRescuesInARow(t *testing.T) {
 		n.Metadata.Announce(2 * time.Minute)
 		rescued(t, n.Name, []*Job{job}, known...)
 		for _, p := range pods {
-			if p.Node == n.Name { // the kubelet has the time to say how it ended, as before a real notice is over
-				_, err := shared.Kubectl(ctx, "-n", job.Namespace, "wait", "--for=delete", "pod/"+p.Name, "--timeout=60s")
+			if p.Node == n.Name { // the kubelet has the time to clean up, and to say how it ended, as before a real notice is over
+				folder, err := n.File("/var/lib/kubelet/pods/" + p.UID)
 				must(t, err)
+				must(t, lab.Until(ctx, "the kubelet has removed "+p.Name, func(context.Context) (bool, error) {
+					_, err := os.Stat(folder)
+					return errors.Is(err, os.ErrNotExist), nil
+				}))
 			}
 		}
 		must(t, n.PowerOff())

@@ -124,6 +124,7 @@ func TestAgentWorksWithinItsRights(t *testing.T) {
 	must(t, h.MarkClaim(own.mark(claim, app, kube.OwnerRef{Kind: "Pod", Name: driver, UID: uid}))(t.Context()))
 	must(t, h.EndPod(t.Context(), pod, "r1"))
 	must(t, h.FailPod(t.Context(), pod, "r1"))
+	must(t, h.DropPod(t.Context(), pod))
 	h.Ended(soon)
 	must(t, h.AwaitMark(t.Context()))
 	h.until("all is said", func() bool { waiting, _ := h.Unsaid("r1"); return len(waiting) == 0 })

@@ -162,6 +162,7 @@ func rescueRequests(t *testing.T, p *pool, log *audit, node string, peers []stri
 	for _, pod := range h.Executors() {
 		must(t, h.EndPod(t.Context(), pod, soon.Report))
 		must(t, h.FailPod(t.Context(), pod, soon.Report))
+		must(t, h.DropPod(t.Context(), pod))
 	}
 	h.Ended(soon)
 	must(t, h.AwaitMark(t.Context()))
