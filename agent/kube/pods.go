@@ -21,7 +21,7 @@ func (c *Client) EndPod(ctx context.Context, pod kube.Pod, report string) error 
 	if c == nil {
 		return errors.New("no Kubernetes")
 	}
-	of := Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+	of := PodObject(pod)
 	err := annotate(ctx, c.cluster, of, map[string]string{kube.OwnMark: report})
 	if err == nil {
 		err = c.deletePod(ctx, pod, c.o.Config.Grace)
@@ -41,7 +41,7 @@ func (c *Client) FailPod(ctx context.Context, pod kube.Pod, report string) error
 	if c == nil {
 		return errors.New("no Kubernetes")
 	}
-	of := Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+	of := PodObject(pod)
 	err := c.cluster.Do(ctx, kube.Request{
 		Method: http.MethodPatch, Path: of.path() + "/status", Patch: kube.MergePatch,
 		In: map[string]any{"metadata": map[string]any{"uid": pod.UID}, "status": map[string]any{
@@ -69,7 +69,7 @@ func (c *Client) DropPod(ctx context.Context, pod kube.Pod) error {
 
 func (c *Client) deletePod(ctx context.Context, pod kube.Pod, grace time.Duration) error {
 	return c.cluster.Do(ctx, kube.Request{
-		Method: http.MethodDelete, Path: Object{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}.path(),
+		Method: http.MethodDelete, Path: PodObject(pod).path(),
 		In: map[string]any{
 			"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": int64(grace.Seconds()),
 			"preconditions": map[string]string{"uid": pod.UID},

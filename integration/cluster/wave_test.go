@@ -76,8 +76,12 @@ func (e *emptying) allStored(a *report.Application, _ time.Time) {
 	}
 }
 
-// answered is how long an agent counts on what it was told of another node.
-const answered = 3 * time.Second
+const (
+	// answered is how long an agent counts on what it was told of another node.
+	answered = 3 * time.Second
+	// seenBy is how long the API server may take to show a mark to those that ask it.
+	seenBy = time.Second
+)
 
 // noneLost: what went to the node that goes too was sent by an agent that had asked for that node's state before the mark stood there.
 func (e *emptying) noneLost(a *report.Application, begin time.Time) {
@@ -87,7 +91,7 @@ func (e *emptying) noneLost(a *report.Application, begin time.Time) {
 	}
 	asked, marked := firstOf(e.t, emptied, "get", begin.Add(-answered)), firstOf(e.t, other, "patch", begin)
 	e.t.Logf("%d outputs went to node-b; node-a's agent asked for it at %v, and it was marked at %v", toExecutors(a), asked, marked)
-	if toExecutors(a) > 0 && (asked.IsZero() || marked.IsZero() || asked.After(marked.Add(answered))) {
+	if toExecutors(a) > 0 && (asked.IsZero() || marked.IsZero() || asked.After(marked.Add(seenBy))) {
 		e.t.Error("they went there although node-a's agent could know that node-b goes")
 	}
 }
